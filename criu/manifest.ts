@@ -1,0 +1,93 @@
+/**
+ * The manifest of an image: what CRIU's own files do not say, and the other side must know.
+ *
+ * An image is a folder: `manifest.json` and one sub-folder of CRIU files per process tree. It is written by the
+ * side that dumps (vm-agent when parking, sink-agent when unparking) and read by the side that restores.
+ */
+
+export const MANIFEST_VERSION = 1;
+
+/** The VM's presence on the production network, to be taken on by the sink. */
+export interface NetworkIdentity {
+  hostname: string;
+  interfaces: NetworkInterface[];
+  /** Routes over these interfaces, as `ip route` prints destinations (`default`, `10.0.0.0/8`, `fd00::/64`). */
+  routes: { destination: string; interface: string; gateway?: string; source?: string }[];
+  /** Known neighbours, copied so that the first packet waits for no ARP or neighbour discovery. */
+  neighbours: { address: string; mac: string; interface: string }[];
+}
+
+export interface NetworkInterface {
+  name: string;
+  mac: string;
+  mtu: number;
+  /** With prefix length: `10.77.0.11/24`, `fd77::11/64`; no link-local ones. */
+  addresses: string[];
+}
+
+/** One process tree; CRIU dumps and restores it as a whole. */
+export interface ProcessTree {
+  /** Sub-folder of the image with CRIU's files. */
+  folder: string;
+  root: number;
+  processes: TreeProcess[];
+  /** Ends of the tree that stay in the VM and are put back on each side. */
+  externals: External[];
+  /** Set when the unit has mount or UTS namespaces of its own (PrivateTmp=, ProtectHostname=). */
+  namespaces: ('mnt' | 'uts')[];
+}
+
+export interface TreeProcess {
+  pid: number;
+  parent: number;
+  program: string;
+  /** cgroup path in the VM (v2), where the process is put back after its return. */
+  cgroup: string;
+}
+
+/** A descriptor whose other end stays in the VM. */
+export interface External {
+  /** What it is: decides how each side makes a fresh end for it. */
+  kind: 'journal-stream' | 'session-fifo';
+  /** systemd unit or logind session that it belongs to. */
+  owner: string;
+  /** CRIU's name of it in *this* image: the value of `--external` at the dump and the key of `--inherit-fd` at the restore. */
+  dumpKey: string;
+  restoreKey: string;
+  /** Where it is open; in a sink any use of it is activity. */
+  descriptors: { pid: number; fd: number }[];
+}
+
+/** A file that the processes hold or map; the sink has a dummy of the same size, mode and owner in its place. */
+export interface HeldFile {
+  path: string;
+  type: 'file' | 'directory' | 'fifo' | 'socket' | 'char' | 'symlink';
+  mode: number;
+  uid: number;
+  gid: number;
+  size: number;
+  /** Seconds since the epoch; part of the comparison with the template. */
+  mtime: number;
+  /** True for mapped executables and libraries: the template's own file is used, and must be the same. */
+  executable: boolean;
+}
+
+export interface Listener {
+  protocol: 'tcp' | 'udp';
+  address: string;
+  port: number;
+  pid: number;
+  program: string;
+}
+
+export interface Manifest {
+  version: typeof MANIFEST_VERSION;
+  imageId: string;
+  vm: string;
+  templateId: string;
+  criuVersion: string;
+  network: NetworkIdentity;
+  trees: ProcessTree[];
+  files: HeldFile[];
+  listeners: Listener[];
+}

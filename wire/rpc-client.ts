@@ -1,0 +1,155 @@
+/**
+ * The client of an agent: typed calls over kept connections with mutual TLS, its events, and its images.
+ * An agent that cannot be reached is `AGENT_UNREACHABLE`; what it answers as an error is thrown as that error.
+ */
+import type { ClientRequest, IncomingMessage } from 'node:http';
+import { Agent, request as httpsRequest } from 'node:https';
+import { createInterface } from 'node:readline';
+import { type ErrorBody, SeamlessError } from '../common/errors.ts';
+import type { RpcApi } from './rpc-server.ts';
+import type { TlsMaterial } from './tls.ts';
+
+export interface RpcClientOptions {
+  address: string;
+  port: number;
+  tls: TlsMaterial;
+  /** The common name that the agent must prove: `vm-agent:vm1`. */
+  peer: string;
+}
+
+export interface CallOptions {
+  signal?: AbortSignal;
+  /** Milliseconds for the whole call; 30 s unless told. */
+  timeoutMs?: number;
+}
+
+export interface RpcClient<Api extends RpcApi<Api>, Event = never> {
+  readonly peer: string;
+  call<M extends keyof Api & string>(
+    method: M,
+    params: Api[M]['params'],
+    options?: CallOptions,
+  ): Promise<Api[M]['result']>;
+  /** Follows `/events` until `signal` aborts or the connection ends; then resolves. */
+  events(onEvent: (event: Event) => void, signal: AbortSignal): Promise<void>;
+  getImage(imageId: string, options?: CallOptions): Promise<IncomingMessage>;
+  /** Sends an image: `write` gets the request to write into, and must end it. */
+  putImage(
+    imageId: string,
+    write: (out: ClientRequest) => Promise<void>,
+    options?: CallOptions,
+  ): Promise<unknown>;
+  close(): void;
+}
+
+export function createRpcClient<Api extends RpcApi<Api>, Event = never>(
+  options: RpcClientOptions,
+): RpcClient<Api, Event> {
+  const agent = new Agent({
+    keepAlive: true,
+    maxSockets: 8,
+    scheduling: 'lifo',
+    ...options.tls,
+    minVersion: 'TLSv1.3',
+    checkServerIdentity: (_host, certificate) =>
+      certificate.subject?.CN === options.peer
+        ? undefined
+        : new Error(`Expected a certificate of ${options.peer}, got one of ${certificate.subject?.CN}`),
+  });
+  const where = `${options.peer} at ${options.address}:${options.port}`;
+
+  const open = (method: string, path: string, call: CallOptions, body?: string) =>
+    new Promise<{ request: ClientRequest; response: Promise<IncomingMessage> }>((resolve) => {
+      const timeout = call.timeoutMs === Infinity ? [] : [AbortSignal.timeout(call.timeoutMs ?? 30_000)];
+      const signal = AbortSignal.any([...(call.signal ? [call.signal] : []), ...timeout]);
+      const request = httpsRequest({
+        agent,
+        host: options.address,
+        port: options.port,
+        method,
+        path,
+        signal,
+      });
+      request.setNoDelay(true);
+      const response = new Promise<IncomingMessage>((ok, fail) => {
+        request.once('response', ok);
+        request.once('error', (cause) => fail(failure(where, `${method} ${path}`, call, cause)));
+      });
+      response.catch(() => {}); // reported to whoever awaits it; a request may fail before anybody does
+      if (body !== undefined) {
+        request.setHeader('content-type', 'application/json');
+        request.setHeader('content-length', Buffer.byteLength(body));
+        request.end(body);
+      }
+      resolve({ request, response });
+    });
+
+  return {
+    peer: options.peer,
+    async call(method, params, call = {}) {
+      const { response } = await open('POST', `/rpc/${method}`, call, JSON.stringify(params));
+      return (await readReply(await response, where)) as never;
+    },
+    async events(onEvent, signal) {
+      const { request, response } = await open('GET', '/events', { signal, timeoutMs: Infinity });
+      request.end();
+      const lines = createInterface({ input: await expectOk(await response, where) });
+      try {
+        for await (const line of lines) onEvent(JSON.parse(line) as Event);
+      } catch (thrown) {
+        if (!signal.aborted) throw failure(where, 'GET /events', {}, thrown);
+      }
+    },
+    async getImage(imageId, call = {}) {
+      const { request, response } = await open('GET', `/image/${encodeURIComponent(imageId)}`, call);
+      request.end();
+      return expectOk(await response, where);
+    },
+    async putImage(imageId, write, call = {}) {
+      const { request, response } = await open('PUT', `/image/${encodeURIComponent(imageId)}`, call);
+      // An early refusal answers before all is written: whichever comes first decides.
+      await Promise.race([write(request), response]);
+      return readReply(await response, where);
+    },
+    close: () => agent.destroy(),
+  };
+}
+
+function failure(where: string, what: string, call: CallOptions, cause: unknown): SeamlessError {
+  if (call.signal?.aborted) return new SeamlessError('ABORTED', `${what} to ${where} was aborted`, { cause });
+  if (
+    (cause as Error)?.name === 'TimeoutError' ||
+    (cause as { cause?: Error })?.cause?.name === 'TimeoutError'
+  ) {
+    return new SeamlessError('TIMEOUT', `${where} did not answer ${what} in ${call.timeoutMs ?? 30_000} ms`, {
+      cause,
+    });
+  }
+  const reason = cause instanceof Error ? cause.message : String(cause);
+  return new SeamlessError('AGENT_UNREACHABLE', `${where} can’t be reached: ${reason}`, { cause });
+}
+
+async function expectOk(response: IncomingMessage, where: string): Promise<IncomingMessage> {
+  if (response.statusCode === 200) return response;
+  await readReply(response, where);
+  return response;
+}
+
+async function readReply(response: IncomingMessage, where: string): Promise<unknown> {
+  const chunks: Buffer[] = [];
+  for await (const chunk of response as AsyncIterable<Buffer>) chunks.push(chunk);
+  const text = Buffer.concat(chunks).toString('utf8');
+  if (response.statusCode === 200) return JSON.parse(text) as unknown;
+  if (response.statusCode === 403) {
+    throw new SeamlessError('AGENT_REFUSED', `${where} does not accept our certificate’s name`);
+  }
+  let body: { error?: ErrorBody } = {};
+  try {
+    body = JSON.parse(text) as { error?: ErrorBody };
+  } catch {
+    // Not one of ours; the status says it all.
+  }
+  throw body.error
+    ? SeamlessError.fromBody(body.error)
+    : new SeamlessError('AGENT_REFUSED', `${where} answered ${response.statusCode}: ${text.slice(0, 200)}`);
+}

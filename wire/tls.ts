@@ -1,0 +1,42 @@
+/**
+ * Who may talk on the management network: mutual TLS, one CA made by the set-up, a certificate for each party
+ * whose common name is its role and name: `orchestrator`, `sink-agent:sink1`, `vm-agent:vm1`.
+ */
+import { readFileSync } from 'node:fs';
+import type { TLSSocket } from 'node:tls';
+import { SeamlessError } from '../common/errors.ts';
+
+/** Paths of PEM files. */
+export interface TlsFiles {
+  ca: string;
+  cert: string;
+  key: string;
+}
+
+export interface TlsMaterial {
+  ca: Buffer;
+  cert: Buffer;
+  key: Buffer;
+}
+
+export function loadTls(files: TlsFiles): TlsMaterial {
+  const read = (name: keyof TlsFiles) => {
+    try {
+      return readFileSync(files[name]);
+    } catch (cause) {
+      throw new SeamlessError(
+        'CONFIG_INVALID',
+        `Expected a PEM file at tls.${name} = ${files[name]}, got ${(cause as Error).message}`,
+        { cause },
+      );
+    }
+  };
+  return { ca: read('ca'), cert: read('cert'), key: read('key') };
+}
+
+/** The peer's common name, once its certificate has been verified; `null` for a stranger. */
+export function peerName(socket: TLSSocket): string | null {
+  if (!socket.authorized) return null;
+  const name = socket.getPeerCertificate().subject?.CN;
+  return typeof name === 'string' ? name : null;
+}
