@@ -58,40 +58,43 @@ export function createRpcClient<Api extends RpcApi<Api>, Event = never>(
   });
   const where = `${options.peer} at ${options.address}:${options.port}`;
 
-  const open = (method: string, path: string, call: CallOptions, body?: string) =>
-    new Promise<{ request: ClientRequest; response: Promise<IncomingMessage> }>((resolve) => {
-      const timeout = call.timeoutMs === Infinity ? [] : [AbortSignal.timeout(call.timeoutMs ?? 30_000)];
-      const signal = AbortSignal.any([...(call.signal ? [call.signal] : []), ...timeout]);
-      const request = httpsRequest({
-        agent,
-        host: options.address,
-        port: options.port,
-        method,
-        path,
-        signal,
-      });
-      request.setNoDelay(true);
-      const response = new Promise<IncomingMessage>((ok, fail) => {
-        request.once('response', ok);
-        request.once('error', (cause) => fail(failure(where, `${method} ${path}`, call, cause)));
-      });
-      response.catch(() => {}); // reported to whoever awaits it; a request may fail before anybody does
-      if (body !== undefined) {
-        request.setHeader('content-type', 'application/json');
-        request.setHeader('content-length', Buffer.byteLength(body));
-        request.end(body);
-      }
-      resolve({ request, response });
+  const open = (method: string, path: string, call: CallOptions, body?: string) => {
+    const timeout = call.timeoutMs === Infinity ? [] : [AbortSignal.timeout(call.timeoutMs ?? 30_000)];
+    const signal = AbortSignal.any([...(call.signal ? [call.signal] : []), ...timeout]);
+    const request = httpsRequest({
+      agent,
+      host: options.address,
+      port: options.port,
+      method,
+      path,
+      signal,
     });
+    request.setNoDelay(true);
+    const response = new Promise<IncomingMessage>((ok, fail) => {
+      request.once('response', ok);
+      request.once('error', (cause) => fail(failure(where, `${method} ${path}`, call, cause)));
+    });
+    response.catch(() => {}); // reported to whoever awaits it; a request may fail before anybody does
+    if (body !== undefined) {
+      request.setHeader('content-type', 'application/json');
+      request.setHeader('content-length', Buffer.byteLength(body));
+      request.end(body);
+    }
+    return { request, response };
+  };
 
   return {
     peer: options.peer,
     async call(method, params, call = {}) {
-      const { response } = await open('POST', `/rpc/${method}`, call, JSON.stringify(params));
-      return (await readReply(await response, where)) as never;
+      const { response } = open('POST', `/rpc/${method}`, call, JSON.stringify(params));
+      try {
+        return (await readReply(await response, where)) as never;
+      } catch (thrown) {
+        throw thrown instanceof SeamlessError ? thrown : failure(where, method, call, thrown);
+      }
     },
     async events(onEvent, signal) {
-      const { request, response } = await open('GET', '/events', { signal, timeoutMs: Infinity });
+      const { request, response } = open('GET', '/events', { signal, timeoutMs: Infinity });
       request.end();
       const lines = createInterface({ input: await expectOk(await response, where) });
       try {
@@ -101,12 +104,12 @@ export function createRpcClient<Api extends RpcApi<Api>, Event = never>(
       }
     },
     async getImage(imageId, call = {}) {
-      const { request, response } = await open('GET', `/image/${encodeURIComponent(imageId)}`, call);
+      const { request, response } = open('GET', `/image/${encodeURIComponent(imageId)}`, call);
       request.end();
       return expectOk(await response, where);
     },
     async putImage(imageId, write, call = {}) {
-      const { request, response } = await open('PUT', `/image/${encodeURIComponent(imageId)}`, call);
+      const { request, response } = open('PUT', `/image/${encodeURIComponent(imageId)}`, call);
       // An early refusal answers before all is written: whichever comes first decides.
       await Promise.race([write(request), response]);
       return readReply(await response, where);
