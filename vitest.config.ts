@@ -1,6 +1,6 @@
 import { defineConfig } from 'vitest/config';
 
-/** Real daemons, namespaces and VMs are shared by the host, so files run one after the other outside `unit`. */
+/** Real daemons, namespaces and VMs are shared by the host: files run one after the other. */
 export default defineConfig({
   test: {
     include: ['test/**/*.test.ts'],
@@ -8,6 +8,6 @@ export default defineConfig({
     pool: 'forks',
     testTimeout: 30_000,
     hookTimeout: 120_000,
-    reporters: ['default'],
+    reporters: ['default', './test/summary-reporter.ts'],
   },
 });
