@@ -1,0 +1,104 @@
+/**
+ * The flows that point a VM's traffic at the VM or at its sink: pure, one list per bridge and state.
+ *
+ *            VM's bridge                                        sink server's bridge
+ *   awake    to the VM → its port                               to the VM → tunnel; from the sink → drop
+ *   parked   to the VM → tunnel; from the VM → drop;            to the VM → sink; from the sink → as a switch;
+ *            SYN to a held port → VM's port + packet-in         SYN to a held port → tunnel
+ *
+ * The base flow (NORMAL at priority 0) is not ours. A flow for the VM exists in the awake state too, so that a MAC
+ * address learned on the wrong side can't swallow its packets. In the parked state a SYN goes to the VM's own port,
+ * where the packet buffer holds it, and the packet-in is the trigger. The frames of a VM that is parked are dropped:
+ * nobody but its sink may speak for it.
+ */
+import { createHash } from 'node:crypto';
+import type { Action } from './openflow/actions.ts';
+import type { FlowSpec } from './openflow/flow-mod.ts';
+import { ETH_TYPE, IP_PROTO, type Match, TCP_FLAG } from './openflow/match.ts';
+
+export type RedirectState = 'awake' | 'parked';
+
+export interface VmPlacement {
+  vmName: string;
+  /** The VM's address; its sink has the same. */
+  mac: string;
+  /** Services whose connection requests are held while the VM is parked, instead of reaching the sink. */
+  heldTcpPorts: readonly number[];
+}
+
+/** OpenFlow port numbers on the VM's bridge. */
+export interface VmBridgePorts {
+  vmPort: number;
+  tunnelPort: number;
+}
+
+/** OpenFlow port numbers on the sink server's bridge; no `sinkPort`: there is no sink (yet, or any more). */
+export interface SinkBridgePorts {
+  sinkPort?: number;
+  tunnelPort: number;
+}
+
+export const COOKIE_PREFIX = 0x5ea1_1e55n;
+export const COOKIE_MASK = 0xffff_ffff_ffff_ffffn;
+const PRIORITY = { to: 1000, heldSyn: 1100, from: 1200 } as const;
+/** Enough for Ethernet, a VLAN tag, IPv6 and the TCP ports. */
+const SYN_BYTES = 128;
+
+/** Marks all flows of one VM: a fixed upper half, and a hash of its name. */
+export function cookieOf(vmName: string): bigint {
+  const hash = createHash('sha256').update(vmName).digest().readUInt32BE(0);
+  return (COOKIE_PREFIX << 32n) | BigInt(hash);
+}
+
+export function vmBridgeFlows(vm: VmPlacement, state: RedirectState, ports: VmBridgePorts): FlowSpec[] {
+  const toVm: Action = { type: 'output', port: ports.vmPort };
+  const toTunnel: Action = { type: 'output', port: ports.tunnelPort };
+  const flow = flowMaker(vm);
+  if (state === 'awake') return [flow(PRIORITY.to, { ethDst: vm.mac }, [toVm])];
+  const trigger: Action = { type: 'controller', maxBytes: SYN_BYTES };
+  return [
+    flow(PRIORITY.to, { ethDst: vm.mac }, [toTunnel]),
+    flow(PRIORITY.from, { inPort: ports.vmPort, ethSrc: vm.mac }, []),
+    ...heldSyns(vm).map((match) => flow(PRIORITY.heldSyn, match, [toVm, trigger])),
+  ];
+}
+
+export function sinkBridgeFlows(vm: VmPlacement, state: RedirectState, ports: SinkBridgePorts): FlowSpec[] {
+  const toTunnel: Action = { type: 'output', port: ports.tunnelPort };
+  const flow = flowMaker(vm);
+  const { sinkPort } = ports;
+  if (state === 'awake' || sinkPort === undefined) {
+    const flows = [flow(PRIORITY.to, { ethDst: vm.mac }, [toTunnel])];
+    if (sinkPort !== undefined) flows.push(flow(PRIORITY.from, { inPort: sinkPort }, []));
+    return flows;
+  }
+  return [
+    flow(PRIORITY.to, { ethDst: vm.mac }, [{ type: 'output', port: sinkPort }]),
+    flow(PRIORITY.from, { inPort: sinkPort }, [{ type: 'normal' }]),
+    ...heldSyns(vm).map((match) => flow(PRIORITY.heldSyn, match, [toTunnel])),
+  ];
+}
+
+function flowMaker(vm: VmPlacement) {
+  const cookie = cookieOf(vm.vmName);
+  return (priority: number, match: Match, actions: Action[]): FlowSpec => ({
+    cookie,
+    priority,
+    match,
+    actions,
+  });
+}
+
+/** SYN without ACK to each held port, over IPv4 and IPv6. */
+function heldSyns(vm: VmPlacement): Match[] {
+  const tcpFlags = { value: TCP_FLAG.syn, mask: TCP_FLAG.syn | TCP_FLAG.ack };
+  return vm.heldTcpPorts.flatMap((tcpDst) =>
+    [ETH_TYPE.ipv4, ETH_TYPE.ipv6].map((ethType) => ({
+      ethDst: vm.mac,
+      ethType,
+      ipProto: IP_PROTO.tcp,
+      tcpDst,
+      tcpFlags,
+    })),
+  );
+}

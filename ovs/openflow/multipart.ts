@@ -1,0 +1,119 @@
+/** Reading back what the switch has: its flows and its ports (ONF TS-012, 7.3.5). */
+import { SeamlessError } from '../../common/errors.ts';
+import { type Action, decodeActions, PORT } from './actions.ts';
+import { macToText } from './addresses.ts';
+import type { OpenFlowConnection } from './connection.ts';
+import type { FlowSpec } from './flow-mod.ts';
+import { decodeMatch, encodeMatch, type Match } from './match.ts';
+import { type Draft, MESSAGE } from './message.ts';
+
+export interface Flow extends FlowSpec {
+  table: number;
+  packets: bigint;
+  bytes: bigint;
+}
+
+export interface Port {
+  number: number;
+  name: string;
+  mac: string;
+}
+
+export interface FlowFilter {
+  cookie?: bigint;
+  cookieMask?: bigint;
+  match?: Match;
+}
+
+const FLOW = 1;
+const PORT_DESC = 13;
+const APPLY_ACTIONS = 4;
+
+export async function readFlows(connection: OpenFlowConnection, filter: FlowFilter = {}): Promise<Flow[]> {
+  const request = Buffer.alloc(32);
+  request.writeUInt8(0xff, 0); // all tables
+  request.writeUInt32BE(PORT.any, 4);
+  request.writeUInt32BE(PORT.any, 8);
+  request.writeBigUInt64BE(filter.cookie ?? 0n, 16);
+  request.writeBigUInt64BE(filter.cookieMask ?? 0n, 24);
+  const body = Buffer.concat([request, encodeMatch(filter.match ?? {})]);
+  const parts = await connection.requestParts(multipart(FLOW, body));
+  return parts.flatMap((part) => entries(part, (bytes) => bytes.readUInt16BE(0)).map(decodeFlow));
+}
+
+export async function readPorts(connection: OpenFlowConnection): Promise<Port[]> {
+  const parts = await connection.requestParts(multipart(PORT_DESC, Buffer.alloc(0)));
+  return parts.flatMap((part) => entries(part, (bytes) => bytes.readUInt16BE(4)).map(decodePort));
+}
+
+/**
+ * Port numbers by name. Throws `HOST_UNREACHABLE` naming one of `names` that is missing; one of `optional` that is
+ * missing is left out.
+ */
+export async function portNumbers(
+  connection: OpenFlowConnection,
+  names: readonly string[],
+  optional: readonly string[] = [],
+): Promise<Record<string, number>> {
+  const ports = await readPorts(connection);
+  const found: Record<string, number> = {};
+  for (const name of [...names, ...optional]) {
+    const port = ports.find((candidate) => candidate.name === name);
+    if (port) found[name] = port.number;
+    else if (names.includes(name)) {
+      const there = ports.map((candidate) => candidate.name).join(', ');
+      throw new SeamlessError(
+        'HOST_UNREACHABLE',
+        `expected a port ${name} on ${connection.name}, got ${there || 'none'}; add it to the bridge`,
+      );
+    }
+  }
+  return found;
+}
+
+function multipart(type: number, body: Buffer): Draft {
+  const header = Buffer.alloc(8);
+  header.writeUInt16BE(type, 0);
+  return { type: MESSAGE.multipartRequest, body: Buffer.concat([header, body]) };
+}
+
+function entries(bytes: Buffer, lengthOf: (entry: Buffer) => number): Buffer[] {
+  const list: Buffer[] = [];
+  let at = 0;
+  while (at < bytes.length) {
+    const length = lengthOf(bytes.subarray(at));
+    if (length < 8) throw new SeamlessError('HOST_UNREACHABLE', `multipart entry of length ${length}`);
+    list.push(bytes.subarray(at, at + length));
+    at += length;
+  }
+  return list;
+}
+
+function decodeFlow(bytes: Buffer): Flow {
+  const { match, size } = decodeMatch(bytes.subarray(48));
+  return {
+    table: bytes.readUInt8(2),
+    priority: bytes.readUInt16BE(12),
+    cookie: bytes.readBigUInt64BE(24),
+    packets: bytes.readBigUInt64BE(32),
+    bytes: bytes.readBigUInt64BE(40),
+    match,
+    actions: decodeInstructions(bytes.subarray(48 + size)),
+  };
+}
+
+function decodeInstructions(bytes: Buffer): Action[] {
+  return entries(bytes, (entry) => entry.readUInt16BE(2))
+    .filter((entry) => entry.readUInt16BE(0) === APPLY_ACTIONS)
+    .flatMap((entry) => decodeActions(entry.subarray(8)));
+}
+
+function decodePort(bytes: Buffer): Port {
+  const name = bytes.subarray(16, 32);
+  const end = name.indexOf(0);
+  return {
+    number: bytes.readUInt32BE(0),
+    mac: macToText(bytes.subarray(8, 14)),
+    name: name.subarray(0, end < 0 ? 16 : end).toString('latin1'),
+  };
+}

@@ -1,0 +1,164 @@
+/**
+ * Points one VM's traffic at the VM or at its sink: one atomic bundle per bridge, which deletes the VM's flows by
+ * their cookie and adds those of the new state. Every operation means *ensure*: it may be repeated, and interrupted
+ * between the two bridges.
+ *
+ * The order of the bridges is part of the promise. Towards the sink: its port opens first, then the VM's bridge
+ * flips, so that no packet finds a closed door. Towards the VM: its bridge flips first, then the sink's port closes,
+ * so that nothing can reach the sink's stack once its sockets are gone.
+ */
+import { SeamlessError } from '../common/errors.ts';
+import {
+  COOKIE_MASK,
+  cookieOf,
+  type RedirectState,
+  sinkBridgeFlows,
+  type VmPlacement,
+  vmBridgeFlows,
+} from './flows.ts';
+import { commitBundle } from './openflow/bundle.ts';
+import type { OpenFlowConnection } from './openflow/connection.ts';
+import type { FlowChange, FlowSpec } from './openflow/flow-mod.ts';
+import type { KeptConnection } from './openflow/kept-connection.ts';
+import { portNumbers, readFlows } from './openflow/multipart.ts';
+import { parseSyn, type TcpSyn } from './syn.ts';
+
+export interface RedirectOptions extends VmPlacement {
+  vmBridge: KeptConnection;
+  sinkBridge: KeptConnection;
+  /** Port names; numbers are looked up at each operation, because a port that is made again gets a new one. */
+  ports: {
+    vm: string;
+    vmTunnel: string;
+    sinkTunnel: string;
+    sink: string;
+  };
+  /** Milliseconds for each wait on a switch; 5 s unless told. */
+  timeoutMs?: number;
+}
+
+/** Milliseconds that each bridge took, and both together. */
+export interface RedirectTiming {
+  vmBridgeMs: number;
+  sinkBridgeMs: number;
+  totalMs: number;
+}
+
+/** A connection request that is held for a parked VM. */
+export interface SynEvent extends TcpSyn {
+  vmName: string;
+  mac: string;
+  /** When the packet-in arrived here. */
+  at: Date;
+}
+
+export class Redirect {
+  readonly #vm: RedirectOptions;
+
+  constructor(options: RedirectOptions) {
+    this.#vm = options;
+  }
+
+  /** Parked: the sink receives and speaks, connection requests to held ports are held. */
+  async toSink(): Promise<RedirectTiming> {
+    return this.#timed(['sink', 'vm'], 'parked');
+  }
+
+  /** Awake: the VM receives; the sink's port is closed in both directions when this resolves. */
+  async toVm(): Promise<RedirectTiming> {
+    return this.#timed(['vm', 'sink'], 'awake');
+  }
+
+  /** Closes the sink's port and sends what is for the VM to the VM's bridge; needed before a sink's port exists, too. */
+  async closeSink(): Promise<void> {
+    await this.#applySink('awake');
+  }
+
+  /** Deletes the VM's flows on both bridges: it is not managed any more. */
+  async remove(): Promise<void> {
+    const { vmBridge, sinkBridge } = this.#vm;
+    const deletion = [this.#deletion()];
+    await Promise.all(
+      [vmBridge, sinkBridge].map(async (bridge) => commitBundle(await this.#open(bridge), deletion)),
+    );
+  }
+
+  /** What the VM's bridge has now, or undefined when its flows are neither state's (a restarted switch has none). */
+  async stateOnVmBridge(): Promise<RedirectState | undefined> {
+    const bridge = await this.#open(this.#vm.vmBridge);
+    const ports = await this.#vmPorts(bridge);
+    const flows = await readFlows(bridge, { cookie: cookieOf(this.#vm.vmName), cookieMask: COOKIE_MASK });
+    const there = flows.map(fingerprint).sort().join();
+    return (['awake', 'parked'] as const).find(
+      (state) => vmBridgeFlows(this.#vm, state, ports).map(fingerprint).sort().join() === there,
+    );
+  }
+
+  /** Calls `listener` for each held connection request; returns the function that ends it. */
+  onSyn(listener: (event: SynEvent) => void): () => void {
+    const cookie = cookieOf(this.#vm.vmName);
+    return this.#vm.vmBridge.onPacketIn((packet) => {
+      if (packet.cookie !== cookie) return;
+      const syn = parseSyn(packet.data);
+      if (syn) listener({ vmName: this.#vm.vmName, mac: this.#vm.mac, ...syn, at: new Date() });
+    });
+  }
+
+  async #timed(order: readonly ('vm' | 'sink')[], state: RedirectState): Promise<RedirectTiming> {
+    const ms = { vm: 0, sink: 0 };
+    for (const where of order) {
+      const start = performance.now();
+      await (where === 'vm' ? this.#applyVm(state) : this.#applySink(state));
+      ms[where] = performance.now() - start;
+    }
+    return { vmBridgeMs: ms.vm, sinkBridgeMs: ms.sink, totalMs: ms.vm + ms.sink };
+  }
+
+  async #applyVm(state: RedirectState): Promise<void> {
+    const bridge = await this.#open(this.#vm.vmBridge);
+    await this.#replace(bridge, vmBridgeFlows(this.#vm, state, await this.#vmPorts(bridge)));
+  }
+
+  async #applySink(state: RedirectState): Promise<void> {
+    const bridge = await this.#open(this.#vm.sinkBridge);
+    const { sink, sinkTunnel } = this.#vm.ports;
+    const numbers = await portNumbers(bridge, [sinkTunnel], [sink]);
+    const sinkPort = numbers[sink];
+    if (state === 'parked' && sinkPort === undefined) {
+      throw new SeamlessError(
+        'HOST_UNREACHABLE',
+        `expected the sink's port ${sink} on ${bridge.name}, got none`,
+      );
+    }
+    const ports = {
+      tunnelPort: numbers[sinkTunnel] as number,
+      ...(sinkPort === undefined ? {} : { sinkPort }),
+    };
+    await this.#replace(bridge, sinkBridgeFlows(this.#vm, state, ports));
+  }
+
+  async #vmPorts(bridge: OpenFlowConnection) {
+    const { vm, vmTunnel } = this.#vm.ports;
+    const numbers = await portNumbers(bridge, [vm, vmTunnel]);
+    return { vmPort: numbers[vm] as number, tunnelPort: numbers[vmTunnel] as number };
+  }
+
+  async #replace(bridge: OpenFlowConnection, flows: readonly FlowSpec[]): Promise<void> {
+    const adds = flows.map((flow): FlowChange => ({ type: 'add', flow }));
+    await commitBundle(bridge, [this.#deletion(), ...adds]);
+    await bridge.barrier();
+  }
+
+  #deletion(): FlowChange {
+    return { type: 'delete', cookie: cookieOf(this.#vm.vmName), cookieMask: COOKIE_MASK };
+  }
+
+  #open(bridge: KeptConnection): Promise<OpenFlowConnection> {
+    return bridge.connection(this.#vm.timeoutMs);
+  }
+}
+
+function fingerprint({ priority, match, actions }: FlowSpec): string {
+  const fields = Object.entries(match).sort(([a], [b]) => (a < b ? -1 : 1));
+  return JSON.stringify([priority, fields, actions]);
+}
