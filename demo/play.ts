@@ -1,0 +1,172 @@
+/** The three cycles, and what they are judged by. */
+import { setTimeout as delay } from 'node:timers/promises';
+import type { Packet } from './capture.ts';
+import { quietFacts, responseMs, wireFacts } from './observe.ts';
+import type { ClientReport, Cycle, DemoReport } from './report.ts';
+import type { OperationView } from './service.ts';
+import type { Stage } from './stage.ts';
+
+const PARKED_SECONDS = 20;
+const WAKE_TIMEOUT_MS = 60_000;
+const RETRANSMISSION_MS = 1000;
+
+/** How a cycle ends: the act that brings the VM back, and the packet from which the client waits. */
+interface Wake {
+  cause: 'syscall' | 'syn' | 'manual';
+  act(): Promise<Packet>;
+}
+
+export async function playDemo(stage: Stage, say: (text: string) => void, signal: AbortSignal): Promise<DemoReport> {
+  const violations: string[] = [];
+  const sshBefore = await stage.sshUnit();
+  const residentAwakeMiB = await stage.residentMiB();
+  const cycles: Cycle[] = [];
+  for (const wake of wakes(stage, violations)) {
+    say(`cycle ${cycles.length + 1} of 3: seamless park ${stage.vm}`);
+    cycles.push(await playCycle(stage, wake, violations, say, signal));
+    await stage.echo.send(WAKE_TIMEOUT_MS);
+    violations.push(...(await sshFaults(stage, sshBefore)));
+  }
+  violations.push(...stage.echo.faults());
+  const clients = stage.clients.map((client): ClientReport => {
+    const { name, kind, linesSent } = client;
+    const facts = wireFacts(stage.wire.packets, stage.address, client.port);
+    return { name, kind, linesSent, linesReceived: client.linesReceived(), ...facts };
+  });
+  for (const client of stage.clients) {
+    if (client.terminal.exited !== null) violations.push(`${client.name}: ended (${client.terminal.exited})`);
+  }
+  for (const client of clients) {
+    const { name, kind, resets, fins, reconnects, linesSent, linesReceived } = client;
+    if (resets + fins + reconnects > 0) {
+      violations.push(`${name}: ${resets} resets, ${fins} FINs, ${reconnects} reconnects reached it; expected none`);
+    }
+    if (kind !== 'ping' && linesReceived !== linesSent) {
+      violations.push(`${name}: ${linesReceived} of ${linesSent} lines were answered`);
+    }
+  }
+  const vm = { name: stage.vm, accel: stage.accel, memoryMiB: stage.memoryMiB, residentAwakeMiB };
+  const residentParkedMiB = Math.max(...cycles.map((cycle) => cycle.parked.residentMiB));
+  return { vm: { ...vm, residentParkedMiB }, cycles, clients, violations };
+}
+
+async function playCycle(
+  stage: Stage,
+  wake: Wake,
+  violations: string[],
+  say: (text: string) => void,
+  signal: AbortSignal,
+): Promise<Cycle> {
+  const park = await stage.service.park(stage.vm);
+  const from = Date.now() / 1000;
+  await stage.forgetNeighbour();
+  say(`  parked in ${Math.round(park.ms)} ms; leaving it so for ${PARKED_SECONDS} s`);
+  await delay(PARKED_SECONDS * 1000, undefined, { signal });
+  const to = Date.now() / 1000;
+  const view = await stage.service.show(stage.vm);
+  if (view.state !== 'parked') violations.push(`expected ${stage.vm} to be parked after ${PARKED_SECONDS} s, is ${view.state}`);
+  const qemuStatus = view.hypervisor?.status ?? 'unknown';
+  if (qemuStatus !== 'paused') violations.push(`expected QEMU to be paused while parked, is ${qemuStatus}`);
+  const residentMiB = await stage.residentMiB();
+  // A ping of the last second may still be on its way: it is judged when its answer could have come.
+  const quiet = quietFacts(stage.wire.packets, stage.address, stage.idleSsh.port, from, to - 0.5);
+  if (quiet.pingsAnswered < quiet.pingsSent || quiet.pingsSent < PARKED_SECONDS - 3) {
+    violations.push(`pings while parked: ${quiet.pingsAnswered} of ${quiet.pingsSent} answered`);
+  }
+  if (quiet.arpsAnswered === 0) violations.push('no ARP request was answered while parked');
+  if (quiet.keepalivesAnswered < PARKED_SECONDS - 3) {
+    violations.push(`ssh keep-alives while parked: ${quiet.keepalivesAnswered} answered`);
+  }
+  const parked = { seconds: to - from, qemuStatus, ...quiet, residentMiB };
+
+  const sent = await wake.act();
+  const response = await responseMs(stage.wire, stage.tap, sent, WAKE_TIMEOUT_MS);
+  const unpark = await awake(stage, park);
+  if (unpark.cause !== wake.cause) violations.push(`expected a wake by ${wake.cause}, got ${unpark.cause}`);
+  say(`  woken by ${unpark.trigger?.detail ?? 'seamless unpark'}; first reply after ${Math.round(response)} ms`);
+  return {
+    park: { ms: park.ms, steps: park.steps },
+    parked,
+    unpark: {
+      cause: unpark.cause ?? 'unknown',
+      trigger: unpark.trigger,
+      responseMs: response,
+      ms: unpark.ms,
+      steps: unpark.steps,
+    },
+  };
+}
+
+function* wakes(stage: Stage, violations: string[]): Generator<Wake> {
+  yield {
+    cause: 'syscall',
+    // `env` is a program of its own: the shell must fork for it, which only the VM may do.
+    act: async () => {
+      let packets = 0;
+      const command = 'env printf "%s\\n" "variable: $SEAMLESS_DEMO"';
+      const output = await stage.shell.run(command, WAKE_TIMEOUT_MS, () => {
+        packets = stage.wire.packets.length;
+      });
+      if (!output.includes(`variable: ${stage.secret}`)) {
+        violations.push(`expected the command to print the variable’s value ${stage.secret}, got ${output}`);
+      }
+      return firstSent(stage, packets, stage.shell.port, 'the Enter key');
+    },
+  };
+  yield {
+    cause: 'syn',
+    act: async () => {
+      const packets = stage.wire.packets.length;
+      const output = await stage.newLogin('env printf welcome', WAKE_TIMEOUT_MS);
+      if (output !== 'welcome') violations.push(`expected a new login to print welcome, got ${output}`);
+      const syns = stage.wire.packets
+        .slice(packets)
+        .filter((packet) => packet.destination === stage.address && packet.flags === 'S');
+      if (syns.length !== 1) violations.push(`expected one SYN of the new login, saw ${syns.length}: a retransmission`);
+      const [syn] = syns;
+      if (!syn) throw new Error('The new login sent no SYN');
+      const wait = await responseMs(stage.wire, stage.tap, syn, WAKE_TIMEOUT_MS);
+      if (syns.length > 1 && wait > RETRANSMISSION_MS) violations.push(`the new login waited ${Math.round(wait)} ms`);
+      return syn;
+    },
+  };
+  yield {
+    cause: 'manual',
+    // Something is on its way to the VM while it comes back: it must wait, and arrive.
+    act: async () => {
+      const packets = stage.wire.packets.length;
+      const unparking = stage.service.unpark(stage.vm);
+      await stage.unparkStarted();
+      const echoed = stage.echo.send(WAKE_TIMEOUT_MS);
+      await Promise.all([unparking, echoed]);
+      return firstSent(stage, packets, stage.echo.port, 'the echo line');
+    },
+  };
+}
+
+function firstSent(stage: Stage, from: number, port: number, what: string): Promise<Packet> {
+  const matches = (packet: Packet) =>
+    packet.sourcePort === port && packet.destination === stage.address && packet.length > 0;
+  return stage.wire.waitFor(what, matches, 1000, from);
+}
+
+/** Waits until the VM is awake again and gives the unpark that followed `park`. */
+async function awake(stage: Stage, park: OperationView): Promise<OperationView> {
+  const deadline = Date.now() + WAKE_TIMEOUT_MS;
+  for (;;) {
+    const view = await stage.service.show(stage.vm);
+    const last = view.lastOperation;
+    if (view.state === 'awake' && last?.kind === 'unpark' && last.id !== park.id && last.status === 'succeeded') {
+      return last;
+    }
+    if (Date.now() > deadline) throw new Error(`Expected ${stage.vm} to be awake, is ${view.state}`);
+    await delay(100);
+  }
+}
+
+async function sshFaults(stage: Stage, before: Record<string, string>): Promise<string[]> {
+  const after = await stage.sshUnit();
+  return Object.keys(before)
+    .filter((key) => before[key] !== after[key])
+    .map((key) => `systemd’s view of ssh.service changed: ${key} was ${before[key]}, is ${after[key]}`);
+}
