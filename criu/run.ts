@@ -1,0 +1,107 @@
+/**
+ * Runs CRIU. It needs descriptors of ours beside the usual three, which common/exec.ts does not offer; otherwise the same rules:
+ * no shell, a deadline, and a failure that carries argv, exit or signal, and the end of CRIU's log.
+ */
+import { type ChildProcess, type StdioOptions, spawn } from 'node:child_process';
+import { readFile } from 'node:fs/promises';
+import type { Socket } from 'node:net';
+import { join } from 'node:path';
+import { type ErrorCode, SeamlessError } from '../common/errors.ts';
+import { exec } from '../common/exec.ts';
+import { DUMP_LOG, RESTORE_LOG } from './arguments.ts';
+
+export interface CriuRun {
+  pid: number;
+  /** Resolves when CRIU exits 0; else rejects with `CHECKPOINT_FAILED` or `RESTORE_FAILED`. */
+  done: Promise<void>;
+}
+
+export interface CriuOptions {
+  /** What leads into CRIU's namespaces: `['nsenter', …]`, or a shell that execs it. Empty: run it here. */
+  prefix?: readonly string[];
+  /** Descriptors that CRIU gets, from number 3 on. A socket must have been set to block. */
+  descriptors?: readonly (number | Socket)[];
+  env?: Record<string, string>;
+  timeoutMs?: number;
+}
+
+const LOG_TAIL_LINES = 25;
+const FIRST_INHERITED_FD = 3;
+
+/** `criu --version` of this machine, as `4.2.1`. */
+export async function criuVersion(): Promise<string> {
+  const { stdout } = await exec(['criu', '--version']);
+  const version = /Version:\s*(\d[\d.]*)/.exec(stdout)?.[1];
+  if (!version)
+    throw new SeamlessError('PREREQUISITE_MISSING', `Expected a version from criu --version, got ${stdout}`);
+  return version;
+}
+
+/** The number under which CRIU sees the descriptor at `index` of `CriuOptions.descriptors`. */
+export const inheritedFd = (index: number): number => FIRST_INHERITED_FD + index;
+
+/** Starts CRIU with arguments from criu/arguments.ts; `folder` is the image folder that these name. */
+export function startCriu(args: readonly string[], folder: string, options: CriuOptions = {}): CriuRun {
+  const [program = 'criu', ...rest] = [...(options.prefix ?? []), 'criu', ...args];
+  const stdio: StdioOptions = ['ignore', 'ignore', 'pipe', ...(options.descriptors ?? [])];
+  const child = spawn(program, rest, {
+    stdio,
+    cwd: '/',
+    ...(options.env ? { env: { ...process.env, ...options.env } } : {}),
+  });
+  const done = ending(child, [program, ...rest], folder, args[0] === 'dump', options.timeoutMs ?? 60_000);
+  done.catch(() => {}); // reported to whoever awaits it; another tree may fail first
+  return { pid: child.pid ?? -1, done };
+}
+
+async function ending(
+  child: ChildProcess,
+  argv: string[],
+  folder: string,
+  dumping: boolean,
+  timeoutMs: number,
+): Promise<void> {
+  let stderr = '';
+  child.stderr?.on('data', (chunk: Buffer) => {
+    stderr = (stderr + chunk.toString('utf8')).slice(-4000);
+  });
+  let timedOut = false;
+  const timer = setTimeout(() => {
+    timedOut = true;
+    child.kill('SIGTERM');
+  }, timeoutMs);
+  const ended = await new Promise<string | null>((resolve) => {
+    child.once('error', (error) => resolve(`could not start: ${error.message}`));
+    // `exit`, not `close`: what CRIU restores may hold its standard error open for ever.
+    child.once('exit', (code, signal) =>
+      resolve(code === 0 ? null : signal ? `was ended by ${signal}` : `exited with ${code}`),
+    );
+  });
+  clearTimeout(timer);
+  child.stderr?.destroy();
+  if (ended === null) return;
+  const code: ErrorCode = dumping ? 'CHECKPOINT_FAILED' : 'RESTORE_FAILED';
+  const log = await logTail(join(folder, dumping ? DUMP_LOG : RESTORE_LOG));
+  const how = timedOut ? `did not end in ${timeoutMs} ms` : ended;
+  throw new SeamlessError(
+    code,
+    `criu ${dumping ? 'dump' : 'restore'} ${how}: ${reasonIn(log) ?? stderr.trim()}`,
+    {
+      details: { argv, ended: how, log, stderr: stderr.trim() },
+    },
+  );
+}
+
+/** The last lines of CRIU's log at `path`; empty when there is none. */
+export async function logTail(path: string): Promise<string[]> {
+  try {
+    return (await readFile(path, 'utf8')).trimEnd().split('\n').slice(-LOG_TAIL_LINES);
+  } catch {
+    return [];
+  }
+}
+
+/** The first error in the log is the reason; what follows are its consequences. */
+function reasonIn(log: string[]): string | undefined {
+  return log.find((line) => line.includes('Error'))?.replace(/^.*?Error \([^)]*\): /, '');
+}
