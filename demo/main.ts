@@ -5,9 +5,9 @@
  */
 import { parseArgs } from 'node:util';
 import { asSeamlessError, ERRORS } from '../common/errors.ts';
-import { prepareStage } from './stage.ts';
 import { playDemo } from './play.ts';
 import { renderReport } from './report.ts';
+import { prepareStage } from './stage.ts';
 
 const { values: options } = parseArgs({
   options: { json: { type: 'boolean', default: false }, keep: { type: 'boolean', default: false } },

@@ -16,7 +16,11 @@ interface Wake {
   act(): Promise<Packet>;
 }
 
-export async function playDemo(stage: Stage, say: (text: string) => void, signal: AbortSignal): Promise<DemoReport> {
+export async function playDemo(
+  stage: Stage,
+  say: (text: string) => void,
+  signal: AbortSignal,
+): Promise<DemoReport> {
   const violations: string[] = [];
   const sshBefore = await stage.sshUnit();
   const residentAwakeMiB = await stage.residentMiB();
@@ -39,7 +43,9 @@ export async function playDemo(stage: Stage, say: (text: string) => void, signal
   for (const client of clients) {
     const { name, kind, resets, fins, reconnects, linesSent, linesReceived } = client;
     if (resets + fins + reconnects > 0) {
-      violations.push(`${name}: ${resets} resets, ${fins} FINs, ${reconnects} reconnects reached it; expected none`);
+      violations.push(
+        `${name}: ${resets} resets, ${fins} FINs, ${reconnects} reconnects reached it; expected none`,
+      );
     }
     if (kind !== 'ping' && linesReceived !== linesSent) {
       violations.push(`${name}: ${linesReceived} of ${linesSent} lines were answered`);
@@ -64,7 +70,8 @@ async function playCycle(
   await delay(PARKED_SECONDS * 1000, undefined, { signal });
   const to = Date.now() / 1000;
   const view = await stage.service.show(stage.vm);
-  if (view.state !== 'parked') violations.push(`expected ${stage.vm} to be parked after ${PARKED_SECONDS} s, is ${view.state}`);
+  if (view.state !== 'parked')
+    violations.push(`expected ${stage.vm} to be parked after ${PARKED_SECONDS} s, is ${view.state}`);
   const qemuStatus = view.hypervisor?.status ?? 'unknown';
   if (qemuStatus !== 'paused') violations.push(`expected QEMU to be paused while parked, is ${qemuStatus}`);
   const residentMiB = await stage.residentMiB();
@@ -83,7 +90,9 @@ async function playCycle(
   const response = await responseMs(stage.wire, stage.tap, sent, WAKE_TIMEOUT_MS);
   const unpark = await awake(stage, park);
   if (unpark.cause !== wake.cause) violations.push(`expected a wake by ${wake.cause}, got ${unpark.cause}`);
-  say(`  woken by ${unpark.trigger?.detail ?? 'seamless unpark'}; first reply after ${Math.round(response)} ms`);
+  say(
+    `  woken by ${unpark.trigger?.detail ?? 'seamless unpark'}; first reply after ${Math.round(response)} ms`,
+  );
   return {
     park: { ms: park.ms, steps: park.steps },
     parked,
@@ -122,11 +131,13 @@ function* wakes(stage: Stage, violations: string[]): Generator<Wake> {
       const syns = stage.wire.packets
         .slice(packets)
         .filter((packet) => packet.destination === stage.address && packet.flags === 'S');
-      if (syns.length !== 1) violations.push(`expected one SYN of the new login, saw ${syns.length}: a retransmission`);
+      if (syns.length !== 1)
+        violations.push(`expected one SYN of the new login, saw ${syns.length}: a retransmission`);
       const [syn] = syns;
       if (!syn) throw new Error('The new login sent no SYN');
       const wait = await responseMs(stage.wire, stage.tap, syn, WAKE_TIMEOUT_MS);
-      if (syns.length > 1 && wait > RETRANSMISSION_MS) violations.push(`the new login waited ${Math.round(wait)} ms`);
+      if (syns.length > 1 && wait > RETRANSMISSION_MS)
+        violations.push(`the new login waited ${Math.round(wait)} ms`);
       return syn;
     },
   };
@@ -156,7 +167,12 @@ async function awake(stage: Stage, park: OperationView): Promise<OperationView> 
   for (;;) {
     const view = await stage.service.show(stage.vm);
     const last = view.lastOperation;
-    if (view.state === 'awake' && last?.kind === 'unpark' && last.id !== park.id && last.status === 'succeeded') {
+    if (
+      view.state === 'awake' &&
+      last?.kind === 'unpark' &&
+      last.id !== park.id &&
+      last.status === 'succeeded'
+    ) {
       return last;
     }
     if (Date.now() > deadline) throw new Error(`Expected ${stage.vm} to be awake, is ${view.state}`);
