@@ -28,9 +28,6 @@ Restart=always
 RestartSec=1
 KillMode=process
 OOMScoreAdjust=-900
-
-[Install]
-WantedBy=multi-user.target
 `,
   // Where the sink server lacks CAP_SYS_RESOURCE (containers, this project's test machines), CRIU can't give it back to a restored
   // process. So no service nor session of the VM has it, the agent excepted: CRIU itself needs it.
@@ -40,12 +37,24 @@ CapabilityBoundingSet=~CAP_SYS_RESOURCE
   'etc/systemd/system/seamless-vm-agent.service.d/20-all-capabilities.conf': `[Service]
 CapabilityBoundingSet=~
 `,
+  // Tells whoever reads the console that logins are let in.
+  'etc/systemd/system/seamless-ready.service': `[Unit]
+Description=Says on the console that the VM is ready
+After=ssh.service systemd-user-sessions.service
+
+[Service]
+Type=oneshot
+ExecStart=/bin/echo SEAMLESS-READY
+StandardOutput=file:/dev/console
+`,
   // The journal in memory: an idle VM writes nothing to its disk.
   'etc/systemd/journald.conf.d/seamless.conf': `[Journal]
 Storage=volatile
 RuntimeMaxUse=16M
 `,
 };
+
+const ENABLED = ['seamless-vm-agent.service', 'seamless-ready.service'];
 
 /** Files of the base that every VM must have its own of, or that only the build has used. */
 const REMOVED = [
@@ -65,10 +74,11 @@ export async function applyAgentLayer(root: string, source: string): Promise<voi
   await write(root, 'etc/hosts', '127.0.0.1 localhost\n::1 localhost\n');
   for (const [path, text] of Object.entries(UNITS)) await write(root, path, text);
   await trimBoot(root);
-  await symlink(
-    '/etc/systemd/system/seamless-vm-agent.service',
-    inside(root, 'etc/systemd/system/multi-user.target.wants/seamless-vm-agent.service'),
-  );
+  for (const unit of ENABLED)
+    await symlink(
+      `/etc/systemd/system/${unit}`,
+      inside(root, `etc/systemd/system/multi-user.target.wants/${unit}`),
+    );
   await copyAgent(root, source);
 }
 

@@ -1,0 +1,85 @@
+/** The configuration files of the services in a lab: pure, from the plan. */
+import { join } from 'node:path';
+import { templatesDirectory } from '../template/store.ts';
+import { databaseSocket, INTEGRATION_BRIDGE, openflowSocket, type SwitchHost } from './open-vswitch.ts';
+import { credentialPaths } from './pki.ts';
+import {
+  AGENT_PORT,
+  type LabPlan,
+  MANAGEMENT,
+  namespacePath,
+  SINK_NAME,
+  TUNNEL_PORT,
+  type VmPlan,
+} from './plan.ts';
+
+/** Where systemd puts the credentials of the vm-agent's unit in the guest. */
+const GUEST_CREDENTIALS = '/run/credentials/seamless-vm-agent.service';
+
+export function orchestratorConfig(lab: LabPlan, vms: readonly VmPlan[]) {
+  const host = (name: SwitchHost) => ({
+    name,
+    transport: { type: 'local', netns: namespacePath(lab, name) },
+    openflowSocket: openflowSocket(lab, name),
+    ovsdbSocket: databaseSocket(lab, name),
+    bridge: INTEGRATION_BRIDGE,
+  });
+  return {
+    stateDir: join(lab.runDirectory, 'orchestrator'),
+    socket: join(lab.runDirectory, 'seamless.sock'),
+    tls: tls(lab, 'orchestrator'),
+    hosts: [host('hv'), host('sink')],
+    sinks: [
+      {
+        name: SINK_NAME,
+        host: 'sink',
+        agent: { address: MANAGEMENT.sink, port: AGENT_PORT, serverName: SINK_NAME },
+        tunnelPort: TUNNEL_PORT,
+      },
+    ],
+    vms: vms.map((vm) => ({
+      name: vm.name,
+      host: 'hv',
+      mac: vm.production.mac,
+      addresses: vm.production.addresses,
+      port: vm.production.port,
+      tunnelPort: TUNNEL_PORT,
+      tap: vm.production.tap,
+      qmpSocket: join(vm.directory, 'qmp.sock'),
+      cgroup: vm.cgroup,
+      agent: { address: vm.management.address, port: AGENT_PORT, serverName: vm.name },
+      sink: SINK_NAME,
+      template: vm.template,
+    })),
+  };
+}
+
+export function sinkAgentConfig(lab: LabPlan) {
+  return {
+    name: SINK_NAME,
+    listen: { address: MANAGEMENT.sink, port: AGENT_PORT },
+    tls: tls(lab, SINK_NAME),
+    templatesDir: templatesDirectory(lab.cache),
+    stateDir: join(lab.runDirectory, 'sink'),
+    cgroupRoot: join(SINK_CGROUPS, lab.cgroup),
+  };
+}
+
+/** v2, where cgroups can be frozen; beside the v1 controllers it is mounted at `unified`. */
+export const SINK_CGROUPS = '/sys/fs/cgroup/unified';
+
+export function vmAgentConfig(vm: VmPlan) {
+  return {
+    vm: vm.name,
+    listen: { address: vm.management.address, port: AGENT_PORT },
+    tls: {
+      ca: `${GUEST_CREDENTIALS}/seamless.ca.crt`,
+      cert: `${GUEST_CREDENTIALS}/seamless.tls.crt`,
+      key: `${GUEST_CREDENTIALS}/seamless.tls.key`,
+    },
+  };
+}
+
+function tls(lab: LabPlan, name: string) {
+  return credentialPaths(join(lab.runDirectory, 'pki'), name);
+}

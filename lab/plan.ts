@@ -1,0 +1,123 @@
+/**
+ * Names and addresses of a lab: pure, so that `up`, `down` and `status` agree without asking each other.
+ *
+ *   NS-client ── prod0 ══ client0 ── br-int ══ qvo-VM/qvb-VM ── qbr-VM ── tap-VM ── QEMU      production 10.77.0.0/24, fd77::/64
+ *                                   [NS-hv]                    br-mgmt ── mtap-VM ── QEMU     management 10.78.0.0/24
+ *                                 vxlan0 ══ underlay 10.79.0.0/24 ══ vxlan0 ── br-int [NS-sink]
+ *   NS-mgmt (orchestrator) ── br-mgmt ══ NS-hv, NS-sink
+ */
+import { join } from 'node:path';
+import { SeamlessError } from '../common/errors.ts';
+
+export type HostName = 'client' | 'hv' | 'sink' | 'mgmt';
+export const HOST_NAMES: readonly HostName[] = ['client', 'hv', 'sink', 'mgmt'];
+
+export interface LabPlan {
+  /** Everything that lives as long as the lab: sockets, logs, keys, configuration. */
+  runDirectory: string;
+  /** Disks and swap. */
+  diskDirectory: string;
+  /** Templates, shared by all labs. */
+  cache: string;
+  namespaces: Record<HostName, string>;
+  /** Name of the lab's cgroup below each controller. */
+  cgroup: string;
+}
+
+export interface VmPlan {
+  name: string;
+  template: string;
+  memoryMiB: number;
+  directory: string;
+  disk: string;
+  cgroup: string;
+  production: {
+    mac: string;
+    addresses: [string, string];
+    tap: string;
+    bridge: string;
+    inner: string;
+    port: string;
+  };
+  management: { mac: string; address: string; tap: string };
+}
+
+export const CLIENT = { addresses: ['10.77.0.2/24', 'fd77::2/64'], mac: '52:54:00:77:01:02' } as const;
+export const MANAGEMENT = { orchestrator: '10.78.0.1', sink: '10.78.0.2', hv: '10.78.0.3' } as const;
+export const UNDERLAY = { hv: '10.79.0.1', sink: '10.79.0.2' } as const;
+export const AGENT_PORT = 7443;
+export const SINK_NAME = 'sink1';
+export const TUNNEL_PORT = 'vxlan0';
+
+/** Interface names have 15 characters; the longest prefix here takes five. */
+const VM_NAME = /^[a-z][a-z0-9]{0,9}$/;
+const LAB_NAME = /^[a-z][a-z0-9]{0,9}$/;
+const MAX_VMS = 200;
+
+/** @param name of a further lab beside the usual one (`SEAMLESS_LAB`); undefined or '' for the usual one. */
+export function planLab(name: string | undefined, cache: string): LabPlan {
+  if (name && !LAB_NAME.test(name))
+    throw new SeamlessError(
+      'REQUEST_INVALID',
+      `expected SEAMLESS_LAB of up to ten letters and digits, got "${name}"`,
+    );
+  const prefix = name || 'sl';
+  const suffix = name ? `-${name}` : '';
+  return {
+    runDirectory: `/run/seamless-lab${suffix}`,
+    diskDirectory: join(cache, `lab${suffix}`),
+    cache,
+    namespaces: {
+      client: `${prefix}-client`,
+      hv: `${prefix}-hv`,
+      sink: `${prefix}-sink`,
+      mgmt: `${prefix}-mgmt`,
+    },
+    cgroup: `seamless${suffix}`,
+  };
+}
+
+/** @param specs `NAME` or `NAME:TEMPLATE` each; the n-th gets the n-th address. */
+export function planVms(lab: LabPlan, specs: readonly string[], memoryMiB: number): VmPlan[] {
+  if (specs.length > MAX_VMS) throw new SeamlessError('REQUEST_INVALID', `expected at most ${MAX_VMS} VMs`);
+  const vms = specs.map((spec, index) => {
+    const [name = '', template = 'default', ...rest] = spec.split(':');
+    if (!VM_NAME.test(name) || rest.length > 0)
+      throw new SeamlessError(
+        'REQUEST_INVALID',
+        `expected --vm NAME[:TEMPLATE], the name of up to ten small letters and digits, got "${spec}"`,
+      );
+    return planVm(lab, name, template, index, memoryMiB);
+  });
+  const twice = vms.find((vm, index) => vms.findIndex((other) => other.name === vm.name) !== index);
+  if (twice) throw new SeamlessError('REQUEST_INVALID', `expected each VM once, got ${twice.name} twice`);
+  return vms;
+}
+
+export function namespacePath(lab: LabPlan, host: HostName): string {
+  return `/run/netns/${lab.namespaces[host]}`;
+}
+
+/** Where cgroup v1 keeps its memory controller; on v2 everything is in the one hierarchy. */
+export const MEMORY_CGROUPS = '/sys/fs/cgroup/memory';
+
+function planVm(lab: LabPlan, name: string, template: string, index: number, memoryMiB: number): VmPlan {
+  const suffix = (index + 1).toString(16).padStart(2, '0');
+  return {
+    name,
+    template,
+    memoryMiB,
+    directory: join(lab.runDirectory, name),
+    disk: join(lab.diskDirectory, `${name}.qcow2`),
+    cgroup: join(MEMORY_CGROUPS, lab.cgroup, name),
+    production: {
+      mac: `52:54:00:77:00:${suffix}`,
+      addresses: [`10.77.0.${11 + index}/24`, `fd77::${11 + index}/64`],
+      tap: `tap-${name}`,
+      bridge: `qbr-${name}`,
+      inner: `qvb-${name}`,
+      port: `qvo-${name}`,
+    },
+    management: { mac: `52:54:00:78:00:${suffix}`, address: `10.78.0.${11 + index}`, tap: `mtap-${name}` },
+  };
+}

@@ -1,0 +1,86 @@
+/** SEaMLESS's own services in a lab: the sink agent on the sink server, the orchestrator on the management host. */
+import { existsSync } from 'node:fs';
+import { connect } from 'node:net';
+import { join } from 'node:path';
+import { exec } from '../common/exec.ts';
+import { AGENT_PORT, type HostName, type LabPlan, MANAGEMENT, namespacePath } from './plan.ts';
+import { type RunningProcess, startProcess, waitUntilReady } from './processes.ts';
+
+interface Service {
+  name: string;
+  host: HostName;
+  /** In the repository. */
+  program: string;
+  config: (lab: LabPlan) => string;
+  ready: (lab: LabPlan) => Promise<boolean>;
+}
+
+const READY_MS = 30_000;
+
+/** In starting order: the orchestrator asks the sink agent what became of its sinks. */
+const SERVICES: readonly Service[] = [
+  {
+    name: 'sink-agent',
+    host: 'sink',
+    program: 'sink-agent/main.ts',
+    config: sinkAgentConfigPath,
+    ready: (lab) => listens(lab, 'sink', `${MANAGEMENT.sink}:${AGENT_PORT}`),
+  },
+  {
+    name: 'orchestrator',
+    host: 'mgmt',
+    program: 'orchestrator/main.ts',
+    config: orchestratorConfigPath,
+    ready: (lab) => answers(join(lab.runDirectory, 'seamless.sock')),
+  },
+];
+
+export function orchestratorConfigPath(lab: LabPlan): string {
+  return join(lab.runDirectory, 'seamless.json');
+}
+
+export function sinkAgentConfigPath(lab: LabPlan): string {
+  return join(lab.runDirectory, 'sink-agent.json');
+}
+
+/** Starts those services whose program is there, each when the one before answers. @param started see startSwitch. */
+export async function startServices(
+  lab: LabPlan,
+  source: string,
+  started: (process: RunningProcess) => void,
+): Promise<void> {
+  for (const service of SERVICES) {
+    const program = join(source, service.program);
+    if (!existsSync(program)) continue;
+    const log = join(lab.runDirectory, `${service.name}.log`);
+    const running = startProcess({
+      name: service.name,
+      argv: [process.execPath, program, '--config', service.config(lab)],
+      netns: namespacePath(lab, service.host),
+      log,
+    });
+    started(running);
+    await waitUntilReady(running, log, READY_MS, () => service.ready(lab));
+  }
+}
+
+/** Whether somebody listens on `address` in the namespace; a look, not a connection, which the service would have to refuse. */
+async function listens(lab: LabPlan, host: HostName, address: string): Promise<boolean> {
+  const { stdout } = await exec([
+    'nsenter',
+    `--net=${namespacePath(lab, host)}`,
+    'ss',
+    '-Hltn',
+    'src',
+    address,
+  ]);
+  return stdout !== '';
+}
+
+function answers(socket: string): Promise<boolean> {
+  return new Promise((resolve) => {
+    const connection = connect(socket);
+    connection.once('connect', () => resolve(true)).once('error', () => resolve(false));
+    connection.once('connect', () => connection.destroy());
+  });
+}

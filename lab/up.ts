@@ -1,0 +1,104 @@
+/** `lab up`: from nothing to VMs that let logins in. Each thing is made where `down` looks for it, so that any failure is cleaned up. */
+import { mkdir, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { SeamlessError } from '../common/errors.ts';
+import { readTemplate, templateDirectory, templatePaths } from '../template/store.ts';
+import { chooseAccelerator } from './accelerator.ts';
+import { orchestratorConfig, sinkAgentConfig } from './config.ts';
+import { takeDown } from './down.ts';
+import { makeNetwork } from './network.ts';
+import { startSwitch } from './open-vswitch.ts';
+import { issueCertificate, makeAuthority } from './pki.ts';
+import { type LabPlan, MANAGEMENT, SINK_NAME, type VmPlan } from './plan.ts';
+import { isRunning, type RunningProcess } from './processes.ts';
+import { orchestratorConfigPath, sinkAgentConfigPath, startServices } from './services.ts';
+import { makeSshKeys } from './ssh.ts';
+import { type LabState, readState, writeState } from './state.ts';
+import { addSwap } from './swap.ts';
+import { startVm, waitForBoot } from './vm.ts';
+
+export interface UpRequest {
+  lab: LabPlan;
+  vms: readonly VmPlan[];
+  /** The repository, where the services' programs are. */
+  source: string;
+  /** false leaves SEaMLESS's own services out: a lab of plain VMs. */
+  services: boolean;
+  report: (line: string) => void;
+}
+
+export async function bringUp(request: UpRequest): Promise<LabState> {
+  const { lab, vms, report } = request;
+  const former = readState(lab);
+  if (former?.phase === 'up' && former.processes.some(isRunning))
+    throw new SeamlessError(
+      'REQUEST_INVALID',
+      'the lab is up already; see scripts/lab status, or take it down first',
+    );
+  for (const vm of vms) await readTemplate(lab.cache, vm.template);
+  await takeDown(lab, () => {}); // what an interrupted run may have left
+  try {
+    return await build(request);
+  } catch (error) {
+    report('failed; cleaning up');
+    await takeDown(lab, () => {});
+    throw error;
+  }
+}
+
+async function build({ lab, vms, source, services, report }: UpRequest): Promise<LabState> {
+  const state: LabState = { format: 1, phase: 'starting', accel: 'tcg', vms: [...vms], processes: [] };
+  const started = (running: RunningProcess) => {
+    state.processes.push(running);
+    writeState(lab, state);
+  };
+  writeState(lab, state);
+  await mkdir(lab.diskDirectory, { recursive: true });
+  report('network, keys, swap');
+  await Promise.all([makeNetwork(lab, vms), makeKeys(lab, vms), addSwap(lab), chooseOnce(lab, vms, state)]);
+  await writeConfiguration(lab, vms);
+  report(`booting ${vms.map((vm) => vm.name).join(', ')} (${state.accel}, ${vms[0]?.memoryMiB ?? 0} MiB)`);
+  const machines: [VmPlan, RunningProcess][] = [];
+  for (const vm of vms) {
+    const running = await startVm(lab, vm, state.accel);
+    started(running);
+    machines.push([vm, running]);
+  }
+  const ports = vms.map((vm) => vm.production.port);
+  await Promise.all([
+    startSwitch(lab, 'hv', ['client0', ...ports], started),
+    startSwitch(lab, 'sink', [], started),
+    ...machines.map(([vm, running]) => waitForBoot(vm, running)),
+  ]);
+  if (services) {
+    report('starting the services');
+    await startServices(lab, source, started);
+  }
+  state.phase = 'up';
+  writeState(lab, state);
+  return state;
+}
+
+async function chooseOnce(lab: LabPlan, vms: readonly VmPlan[], state: LabState): Promise<void> {
+  const [first] = vms;
+  if (first)
+    state.accel = await chooseAccelerator(
+      lab.cache,
+      templatePaths(templateDirectory(lab.cache, first.template)),
+    );
+}
+
+async function makeKeys(lab: LabPlan, vms: readonly VmPlan[]): Promise<void> {
+  await makeSshKeys(lab, vms);
+  const pki = join(lab.runDirectory, 'pki');
+  await makeAuthority(pki);
+  await issueCertificate(pki, 'orchestrator', [MANAGEMENT.orchestrator]);
+  await issueCertificate(pki, SINK_NAME, [MANAGEMENT.sink]);
+  for (const vm of vms) await issueCertificate(pki, vm.name, [vm.management.address]);
+}
+
+async function writeConfiguration(lab: LabPlan, vms: readonly VmPlan[]): Promise<void> {
+  const text = (value: unknown) => `${JSON.stringify(value, null, 2)}\n`;
+  await writeFile(orchestratorConfigPath(lab), text(orchestratorConfig(lab, vms)));
+  await writeFile(sinkAgentConfigPath(lab), text(sinkAgentConfig(lab)));
+}
