@@ -1,0 +1,38 @@
+/*
+ * What a descriptor of a process of the set is. The descriptor table is the kernel's own: each question looks at
+ * /proc/PID/fd/N, so that no dup, close, accept or passed descriptor has to be followed and none can be missed. Only
+ * what can't change is remembered, by inode: the type of a socket, and that a pipe or socket pair lies inside the set.
+ */
+#ifndef DESCRIPTOR_H
+#define DESCRIPTOR_H
+
+#include "process.h"
+#include "rules.h"
+
+struct known {
+	uint64_t inode;
+	enum kind kind;
+};
+
+struct external {
+	pid_t inner_pid;
+	int fd;
+};
+
+struct descriptors {
+	const struct set *set;
+	struct known *known; /* open hash table of sockets and pipes */
+	size_t capacity, count;
+	struct external *externals;
+	size_t externals_count;
+	int unix_diag; /* netlink socket in the container's network namespace, asked for the peers of unix sockets */
+};
+
+/* Reads the list of descriptors whose other end stayed in the VM (JSON lines {"pid":n,"fd":n}); NULL: none. 0 or -errno. */
+int descriptors_open(struct descriptors *descriptors, const struct set *set, const char *external_file);
+enum kind descriptor_kind(struct descriptors *descriptors, const struct process *process, int fd);
+bool descriptor_readable(const struct process *process, int fd);
+/* Writes what it leads to: addresses of a socket, the path of a file. */
+void descriptor_target(const struct process *process, int fd, char *target, size_t size);
+
+#endif

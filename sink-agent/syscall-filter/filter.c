@@ -1,0 +1,156 @@
+#define _GNU_SOURCE
+#include "filter.h"
+
+#include "quiesce.h"
+#include "ptrace.h"
+#include "report.h"
+#include "trigger.h"
+
+#include <asm/unistd.h>
+#include <errno.h>
+#include <stdio.h>
+#include <sys/wait.h>
+
+#define FREEZE_DEADLINE_MS 2000
+
+struct seizing {
+	struct filter *filter;
+	int added;
+};
+
+static int seize_thread(void *self, pid_t tid)
+{
+	struct seizing *seizing = self;
+	struct filter *filter = seizing->filter;
+
+	if (set_thread(&filter->set, tid))
+		return 0;
+	if (!set_add(&filter->set, tid))
+		return errno == ESRCH ? 0 : -errno;
+	seizing->added++;
+	int error = ptrace_seize(tid);
+	return error ? error : ptrace_interrupt(tid);
+}
+
+int filter_seize(struct filter *filter, const char *external_file)
+{
+	struct seizing seizing = { filter, 0 };
+	int count = 0;
+
+	if (cgroup_has_children(filter->cgroup))
+		return -ENOTEMPTY;
+	int error = cgroup_freeze(filter->cgroup, true);
+	if (error)
+		return error;
+	/* A thread that some other tracer holds stopped is never frozen; seizing it tells. */
+	if (!cgroup_wait_frozen(filter->cgroup, FREEZE_DEADLINE_MS))
+		return -ETIMEDOUT;
+	do {
+		seizing.added = 0;
+		count = cgroup_each_thread(filter->cgroup, seize_thread, &seizing);
+	} while (seizing.added > 0 && count >= 0);
+	if (count < 0)
+		return count;
+	error = descriptors_open(&filter->descriptors, &filter->set, external_file);
+	if (error)
+		return error;
+	error = quiesce_gather(filter, FREEZE_DEADLINE_MS);
+	for (struct thread *thread = filter->set.threads; thread && !error; thread = thread->next)
+		error = quiesce_settle(thread);
+	filter->phase = PHASE_SEIZED;
+	return error;
+}
+
+static void resume(struct thread *thread, int signal)
+{
+	thread->stopped = false;
+	int error = ptrace_resume(thread->tid, signal);
+	/* -ESRCH: killed while stopped; waitpid will tell. */
+	if (error && error != -ESRCH)
+		log_line("resuming thread %d failed: %d", thread->tid, error);
+}
+
+/* Decides about the call that `thread` is about to make, or has just made. True when it is activity. */
+static bool on_call(struct filter *filter, struct thread *thread)
+{
+	struct __ptrace_syscall_info info;
+
+	if (ptrace_call_info(thread->tid, &info) < 0)
+		return false;
+	if (info.op == PTRACE_SYSCALL_INFO_ENTRY)
+		return trigger_at_entry(filter, thread, info.arch, info.entry.nr, (const uint64_t *)info.entry.args);
+	if (info.op == PTRACE_SYSCALL_INFO_EXIT)
+		return trigger_at_exit(filter, thread, info.exit.rval);
+	return false;
+}
+
+/* True when the stop is activity. Otherwise the thread runs on. */
+static bool on_stop(struct filter *filter, struct thread *thread)
+{
+	int signal = WSTOPSIG(thread->status), event = thread->status >> 16;
+
+	if (signal == (SIGTRAP | 0x80)) {
+		if (on_call(filter, thread))
+			return true;
+		resume(thread, 0);
+	} else if (event == PTRACE_EVENT_STOP && signal != SIGTRAP) {
+		/* Job control stopped it (^Z); it stays so until SIGCONT. */
+		thread->stopped = false;
+		ptrace_listen(thread->tid);
+	} else if (event == PTRACE_EVENT_STOP) {
+		resume(thread, 0);
+	} else if (event) {
+		/* A new process or program in spite of the rules: must not happen. */
+		return trigger_breach(filter, thread, event);
+	} else {
+		if (thread_dies_of(thread, signal))
+			return trigger_by_signal(filter, thread, signal);
+		resume(thread, signal);
+	}
+	return false;
+}
+
+int filter_go(struct filter *filter)
+{
+	int error = cgroup_freeze(filter->cgroup, false);
+
+	if (error)
+		return error;
+	filter->phase = PHASE_RUNNING;
+	for (struct thread *thread = filter->set.threads; thread; thread = thread->next)
+		if (thread->stopped && on_stop(filter, thread))
+			return filter_freeze(filter);
+	return 0;
+}
+
+void filter_handle_stops(struct filter *filter)
+{
+	struct thread *thread;
+
+	while (filter->phase == PHASE_RUNNING && quiesce_next_stop(filter, &thread)) {
+		if (thread ? on_stop(filter, thread) : trigger_by_death(filter))
+			filter_freeze(filter);
+	}
+}
+
+int filter_freeze(struct filter *filter)
+{
+	if (filter->phase == PHASE_FROZEN)
+		return 0;
+	filter->phase = PHASE_FROZEN;
+	int error = cgroup_freeze(filter->cgroup, true);
+	if (!error)
+		error = quiesce_gather(filter, FREEZE_DEADLINE_MS);
+	for (struct thread *thread = filter->set.threads; thread; thread = thread->next) {
+		int unsettled = thread->stopped ? quiesce_settle(thread) : 0;
+		error = error ? error : unsettled;
+	}
+	quiesce_detach(filter, FREEZE_DEADLINE_MS);
+	if (!error && !cgroup_wait_frozen(filter->cgroup, FREEZE_DEADLINE_MS))
+		error = -ETIMEDOUT;
+	if (error)
+		report_error("freeze", error);
+	else
+		report_event("frozen");
+	return error;
+}

@@ -1,0 +1,65 @@
+#define _GNU_SOURCE
+#include "guardian.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <signal.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define DISMISSED 'd'
+
+static _Noreturn void guard(int alive, const struct cgroup *cgroup)
+{
+	struct sched_param first = { .sched_priority = 1 };
+	sigset_t all;
+	char word = 0;
+
+	/* A session of its own and no signals: what ends the tracer's group must not end both. */
+	setsid();
+	sigfillset(&all);
+	sigprocmask(SIG_BLOCK, &all, NULL);
+	prctl(PR_SET_NAME, "filter-guardian");
+	/* Neither paging (CAP_IPC_LOCK) nor ordinary processes (CAP_SYS_NICE) may delay it. Best effort: it works without. */
+	mlockall(MCL_CURRENT);
+	sched_setscheduler(0, SCHED_FIFO, &first);
+	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+	for (int fd = 0; fd <= 2; fd++)
+		dup2(null, fd);
+	while (read(alive, &word, 1) < 0 && errno == EINTR)
+		;
+	if (word != DISMISSED)
+		cgroup_freeze(cgroup, true);
+	_exit(0);
+}
+
+int guardian_start(struct guardian *guardian, const struct cgroup *cgroup)
+{
+	int ends[2];
+
+	if (pipe2(ends, O_CLOEXEC))
+		return -errno;
+	guardian->pid = fork();
+	if (guardian->pid < 0)
+		return -errno;
+	if (guardian->pid == 0) {
+		close(ends[1]);
+		guard(ends[0], cgroup);
+	}
+	close(ends[0]);
+	guardian->alive = ends[1];
+	guardian->pidfd = (int)syscall(SYS_pidfd_open, guardian->pid, 0);
+	return guardian->pidfd < 0 ? -errno : 0;
+}
+
+void guardian_dismiss(struct guardian *guardian)
+{
+	char word = DISMISSED;
+
+	if (write(guardian->alive, &word, 1) == 1)
+		waitpid(guardian->pid, NULL, 0);
+}

@@ -1,0 +1,163 @@
+/*
+ * syscall-filter --cgroup DIR [--external FILE] [--accept trigger|allow]
+ *   Lets the processes of a sink run only calls whose effect stays within state that the sink shares with the VM.
+ *   Control: JSON lines on standard input, {"cmd":"go"} and {"cmd":"freeze"}; events as JSON lines on standard output.
+ *   End of input, SIGTERM, SIGINT and SIGHUP mean freeze. Always ends with the cgroup frozen; exit status 0 when that is sure.
+ * syscall-filter --explain   prints the rules
+ * syscall-filter --decide    tries them on lines of standard input, see explain.h
+ */
+#define _GNU_SOURCE
+#include "explain.h"
+#include "filter.h"
+#include "guardian.h"
+#include "report.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+struct options {
+	const char *cgroup, *external_file;
+	bool accept_triggers;
+};
+
+struct input {
+	char text[256];
+	size_t used;
+};
+
+static void usage(void)
+{
+	fputs("usage: syscall-filter --cgroup DIR [--external FILE] [--accept trigger|allow]\n"
+	      "       syscall-filter --explain | --decide\n", stderr);
+	exit(2);
+}
+
+static struct options parse(int argc, char **argv)
+{
+	static const struct option known[] = { { "cgroup", required_argument, NULL, 'c' }, { "external", required_argument, NULL, 'e' },
+		{ "accept", required_argument, NULL, 'a' }, { "explain", no_argument, NULL, 'x' }, { "decide", no_argument, NULL, 'd' },
+		{ NULL, 0, NULL, 0 } };
+	struct options options = { .accept_triggers = true };
+	int option;
+
+	while ((option = getopt_long(argc, argv, "", known, NULL)) != -1) {
+		if (option == 'c')
+			options.cgroup = optarg;
+		else if (option == 'e')
+			options.external_file = optarg;
+		else if (option == 'a' && (!strcmp(optarg, "trigger") || !strcmp(optarg, "allow")))
+			options.accept_triggers = *optarg == 't';
+		else if (option == 'x')
+			report_rules(), exit(0);
+		else if (option == 'd')
+			exit(explain_decisions(stdin));
+		else
+			usage();
+	}
+	if (!options.cgroup || optind != argc)
+		usage();
+	return options;
+}
+
+/* Reads what has come; obeys whole lines. False at the end of input or on a freeze command. */
+static bool obey(struct filter *filter, struct input *input)
+{
+	ssize_t length = read(STDIN_FILENO, input->text + input->used, sizeof(input->text) - 1 - input->used);
+
+	if (length <= 0)
+		return length < 0 && (errno == EINTR || errno == EAGAIN);
+	input->used += (size_t)length;
+	input->text[input->used] = 0;
+	for (char *end; (end = strchr(input->text, '\n'));) {
+		*end = 0;
+		bool go = strstr(input->text, "\"go\""), freeze = strstr(input->text, "\"freeze\"");
+		if (freeze)
+			return false;
+		if (go && filter->phase == PHASE_SEIZED) {
+			int error = filter_go(filter);
+			if (error || !report_event("running"))
+				return false;
+		} else if (!go) {
+			log_line("expected {\"cmd\":\"go\"} or {\"cmd\":\"freeze\"}, got %s", input->text);
+		}
+		input->used -= (size_t)(end + 1 - input->text);
+		memmove(input->text, end + 1, input->used + 1);
+	}
+	return input->used < sizeof(input->text) - 1;
+}
+
+/* False when told to end. SIGCHLD only says that stops are waiting. */
+static bool take_signals(int signals)
+{
+	struct signalfd_siginfo taken[8];
+	ssize_t length = read(signals, taken, sizeof(taken));
+
+	for (ssize_t i = 0; i < length / (ssize_t)sizeof(taken[0]); i++)
+		if (taken[i].ssi_signo != SIGCHLD)
+			return false;
+	return true;
+}
+
+static void serve(struct filter *filter, int guardian_pidfd)
+{
+	struct input input = { .used = 0 };
+	struct pollfd sources[] = { { filter->child_events, POLLIN, 0 }, { STDIN_FILENO, POLLIN, 0 }, { guardian_pidfd, POLLIN, 0 } };
+	bool go_on = true;
+
+	while (go_on && filter->phase != PHASE_FROZEN) {
+		if (poll(sources, 3, -1) < 0 && errno != EINTR)
+			break;
+		if (sources[0].revents)
+			go_on = take_signals(filter->child_events);
+		filter_handle_stops(filter);
+		if (go_on && filter->phase != PHASE_FROZEN && sources[1].revents)
+			go_on = obey(filter, &input);
+		if (sources[2].revents || filter->guardian_died) {
+			report_error("guardian died", 0);
+			go_on = false;
+		}
+	}
+}
+
+int main(int argc, char **argv)
+{
+	struct options options = parse(argc, argv);
+	struct cgroup cgroup;
+	struct guardian guardian;
+	sigset_t handled;
+
+	signal(SIGPIPE, SIG_IGN);
+	int error = cgroup_open(&cgroup, options.cgroup);
+	if (!error)
+		error = guardian_start(&guardian, &cgroup);
+	if (error) {
+		report_error("open the cgroup", error);
+		return 1;
+	}
+	sigemptyset(&handled);
+	sigaddset(&handled, SIGCHLD);
+	sigaddset(&handled, SIGTERM);
+	sigaddset(&handled, SIGINT);
+	sigaddset(&handled, SIGHUP);
+	sigprocmask(SIG_BLOCK, &handled, NULL);
+	struct filter filter = { .cgroup = &cgroup, .accept_triggers = options.accept_triggers, .guardian = guardian.pid,
+		.child_events = signalfd(-1, &handled, SFD_NONBLOCK | SFD_CLOEXEC) };
+	error = filter_seize(&filter, options.external_file);
+	if (error) {
+		report_error("seize", error);
+	} else {
+		report_seized(filter.set.threads_count);
+		serve(&filter, guardian.pidfd);
+	}
+	int unfrozen = filter_freeze(&filter);
+	if (!unfrozen)
+		guardian_dismiss(&guardian);
+	return error || unfrozen || filter.guardian_died;
+}
