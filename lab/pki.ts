@@ -37,10 +37,14 @@ export async function makeAuthority(directory: string): Promise<void> {
   ]);
 }
 
-/** Issues a certificate for `name`, valid for that DNS name and `addresses`, as client and as server. */
+/**
+ * Issues a certificate for `name`, valid for that DNS name and `addresses`, as client and as server.
+ * @param commonName role and name, by which the services know each other (wire/tls.ts): `vm-agent:vm1`
+ */
 export async function issueCertificate(
   directory: string,
   name: string,
+  commonName: string,
   addresses: readonly string[],
 ): Promise<Credentials> {
   const paths = credentialPaths(directory, name);
@@ -52,7 +56,7 @@ export async function issueCertificate(
     '-CAkey',
     join(directory, 'ca.key'),
     '-subj',
-    `/CN=${name}`,
+    `/CN=${commonName}`,
     '-addext',
     `subjectAltName=${names}`,
     '-addext',

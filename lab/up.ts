@@ -92,9 +92,9 @@ async function makeKeys(lab: LabPlan, vms: readonly VmPlan[]): Promise<void> {
   await makeSshKeys(lab, vms);
   const pki = join(lab.runDirectory, 'pki');
   await makeAuthority(pki);
-  await issueCertificate(pki, 'orchestrator', [MANAGEMENT.orchestrator]);
-  await issueCertificate(pki, SINK_NAME, [MANAGEMENT.sink]);
-  for (const vm of vms) await issueCertificate(pki, vm.name, [vm.management.address]);
+  await issueCertificate(pki, 'orchestrator', 'orchestrator', [MANAGEMENT.orchestrator]);
+  await issueCertificate(pki, SINK_NAME, `sink-agent:${SINK_NAME}`, [MANAGEMENT.sink]);
+  for (const vm of vms) await issueCertificate(pki, vm.name, `vm-agent:${vm.name}`, [vm.management.address]);
 }
 
 async function writeConfiguration(lab: LabPlan, vms: readonly VmPlan[]): Promise<void> {
