@@ -1,0 +1,147 @@
+/** GET /v1/vms, GET /v1/vms/:name, POST /v1/vms/:name/park, POST /v1/vms/:name/unpark */
+import type { FastifyInstance } from 'fastify';
+import Type from 'typebox';
+import { SeamlessError } from '../../common/errors.ts';
+import type { Listener } from '../../criu/manifest.ts';
+import type { GatewayScan } from '../../vm-agent/api.ts';
+import type { VmConfig } from '../config.ts';
+import type { Journal } from '../saga/journal.ts';
+import type { Reply, VmDriver } from '../vm/driver.ts';
+import { type Operation, operationOf } from '../vm/operation.ts';
+import type { VmState } from '../vm/state.ts';
+
+export interface VmSummary {
+  name: string;
+  host: string;
+  sink: string;
+  addresses: string[];
+  state: VmState['kind'];
+  since: string;
+  /** Of the state’s own data: what runs, what waits, what is stuck and what to do. */
+  operation: string | null;
+  stuck: { step: string; code: string; message: string; next: string } | null;
+  listeners: Listener[];
+}
+
+export interface VmDetail extends VmSummary {
+  mac: string;
+  template: string;
+  /** `Rss` of QEMU’s smaps_rollup, and what QMP says; null when the host does not answer. */
+  residentBytes: number | null;
+  qemuStatus: string | null;
+  lastPark: Operation | null;
+  lastUnpark: Operation | null;
+  /** Only when asked for, and the VM is awake. */
+  gateways: GatewayScan | null;
+}
+
+export interface ManagedVm {
+  config: VmConfig;
+  driver: VmDriver;
+  residentBytes(): Promise<number>;
+  qemuStatus(): Promise<string>;
+  scan(): Promise<GatewayScan>;
+}
+
+export interface OperationReply {
+  /** True when the VM was as wanted before, or was on its way. */
+  already: boolean;
+  operation: Operation | null;
+  /** Follow `/v1/events` from here to see each step. */
+  eventId: number;
+}
+
+const NameParams = Type.Object({ name: Type.String({ minLength: 1, maxLength: 64 }) });
+const ShowQuery = Type.Object(
+  { gateways: Type.Optional(Type.Boolean({ description: 'Scan the VM for its gateway processes.' })) },
+  { additionalProperties: false },
+);
+const UnparkBody = Type.Union([
+  Type.Null(),
+  Type.Object(
+    { force: Type.Optional(Type.Boolean({ description: 'Try again what is stuck.' })) },
+    { additionalProperties: false },
+  ),
+]);
+type Named = { Params: Type.Static<typeof NameParams> };
+
+export function vmRoutes(api: FastifyInstance, vms: ReadonlyMap<string, ManagedVm>, journal: Journal): void {
+  const vmOf = (name: string): ManagedVm => {
+    const vm = vms.get(name);
+    if (vm) return vm;
+    const known = [...vms.keys()].join(', ') || 'none';
+    throw new SeamlessError('VM_UNKNOWN', `Expected a registered VM (${known}), got “${name}”`);
+  };
+  const answer = (eventId: number, { already, operation }: Reply): OperationReply => ({
+    already,
+    operation: operation === null ? null : operationOf(journal.ofSaga(operation)),
+    eventId,
+  });
+
+  api.get('/v1/vms', () => ({ vms: [...vms.values()].map(summaryOf) }));
+
+  api.get<Named & { Querystring: Type.Static<typeof ShowQuery> }>(
+    '/v1/vms/:name',
+    { schema: { params: NameParams, querystring: ShowQuery } },
+    ({ params, query }) => detailOf(vmOf(params.name), journal, query.gateways === true),
+  );
+
+  api.post<Named>('/v1/vms/:name/park', { schema: { params: NameParams } }, ({ params }, reply) => {
+    const eventId = journal.lastSeq();
+    const result = answer(eventId, vmOf(params.name).driver.park());
+    return reply.code(result.already ? 200 : 202).send(result);
+  });
+
+  api.post<Named & { Body: Type.Static<typeof UnparkBody> }>(
+    '/v1/vms/:name/unpark',
+    { schema: { params: NameParams, body: UnparkBody } },
+    async ({ params, body }, reply) => {
+      const eventId = journal.lastSeq();
+      const { driver } = vmOf(params.name);
+      const result = answer(eventId, await driver.unpark({ force: body?.force === true }));
+      return reply.code(result.already ? 200 : 202).send(result);
+    },
+  );
+}
+
+function summaryOf({ config, driver }: ManagedVm): VmSummary {
+  const { name, host, sink, addresses } = config;
+  const state = driver.state;
+  return {
+    name,
+    host,
+    sink,
+    addresses,
+    state: state.kind,
+    since: new Date(driver.since).toISOString(),
+    operation: 'operation' in state ? state.operation : null,
+    stuck:
+      state.kind === 'stuck'
+        ? { step: state.step, code: state.error.code, message: state.error.message, next: state.next }
+        : null,
+    listeners: 'parked' in state ? state.parked.listeners : [],
+  };
+}
+
+async function detailOf(vm: ManagedVm, journal: Journal, gateways: boolean): Promise<VmDetail> {
+  const { mac, template, name } = vm.config;
+  const last = (kind: Operation['kind']) => {
+    const created = journal.lastSaga(name, kind);
+    return created === null ? null : operationOf(journal.ofSaga(created));
+  };
+  const [residentBytes, qemuStatus, scan] = await Promise.all([
+    vm.residentBytes().catch(() => null),
+    vm.qemuStatus().catch(() => null),
+    gateways && vm.driver.state.kind === 'awake' ? vm.scan() : null,
+  ]);
+  return {
+    ...summaryOf(vm),
+    mac,
+    template,
+    residentBytes,
+    qemuStatus,
+    lastPark: last('park'),
+    lastUnpark: last('unpark'),
+    gateways: scan,
+  };
+}

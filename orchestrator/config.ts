@@ -1,0 +1,149 @@
+/**
+ * The configuration of the orchestrator: one schema says type, default and meaning. Parsed once, frozen; an unknown
+ * key is refused, and all problems are reported together.
+ */
+import { readFileSync } from 'node:fs';
+import Type from 'typebox';
+import Value from 'typebox/value';
+import { SeamlessError } from '../common/errors.ts';
+
+const strict = { additionalProperties: false } as const;
+const name = (description: string) =>
+  Type.String({ pattern: '^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$', description });
+const text = (description: string) => Type.String({ minLength: 1, description });
+const agent = Type.Object(
+  {
+    address: text('Address on the management network.'),
+    port: Type.Integer({ minimum: 1, maximum: 65535 }),
+    serverName: text('Common name that its certificate must have.'),
+  },
+  strict,
+);
+
+const Host = Type.Object(
+  {
+    name: name('Of a hypervisor or sink server.'),
+    transport: Type.Object(
+      { type: Type.Literal('local'), netns: Type.Optional(text('Path of a network namespace.')) },
+      strict,
+    ),
+    openflowSocket: text('Management socket of the integration bridge (BRIDGE.mgmt).'),
+    ovsdbSocket: text('Socket of ovsdb-server.'),
+    bridge: text('Name of the integration bridge.'),
+    runDir: Type.Optional(text('Where packet buffers keep socket and log; below stateDir unless told.')),
+  },
+  strict,
+);
+
+const Sink = Type.Object(
+  {
+    name: name('Of the sink server.'),
+    host: text('Its host, one of `hosts`.'),
+    agent,
+    tunnelPort: text('Port of its bridge that leads to the other hosts.'),
+  },
+  strict,
+);
+
+const Vm = Type.Object(
+  {
+    name: name('Of the VM.'),
+    host: text('Its hypervisor, one of `hosts`.'),
+    mac: Type.String({
+      pattern: '^[0-9a-f]{2}(:[0-9a-f]{2}){5}$',
+      description: 'On the production network.',
+    }),
+    addresses: Type.Array(Type.String(), { description: 'With prefix length; for people to read.' }),
+    port: text('Its port of the integration bridge.'),
+    tunnelPort: text('Port of that bridge that leads to the sink server.'),
+    tap: text('Its tap, a port of a Linux bridge of its own.'),
+    qmpSocket: text('QMP socket of its QEMU, for the orchestrator alone.'),
+    cgroup: text('Folder of the memory cgroup of its QEMU.'),
+    agent,
+    sink: text('Its sink server, one of `sinks`.'),
+    template: text('Name of its template; the agents compare the identity.'),
+  },
+  strict,
+);
+
+const Config = Type.Object(
+  {
+    stateDir: text('Folder of the journal.'),
+    socket: text('Unix socket of the API.'),
+    tls: Type.Object({ ca: text('PEM file.'), cert: text('PEM file.'), key: text('PEM file.') }, strict),
+    switchOff: Type.Optional(
+      Type.Union([Type.Literal('swap'), Type.Literal('ram')], { description: 'swap unless told.' }),
+    ),
+    packetBuffer: Type.Optional(text('Path of the packet-buffer program; the built one unless told.')),
+    logLevel: Type.Optional(
+      Type.Union(['debug', 'info', 'warn', 'error'].map((level) => Type.Literal(level as 'info'))),
+    ),
+    hosts: Type.Array(Host, { minItems: 1 }),
+    sinks: Type.Array(Sink, { minItems: 1 }),
+    vms: Type.Array(Vm),
+  },
+  strict,
+);
+
+export type HostConfig = Type.Static<typeof Host>;
+export type SinkConfig = Type.Static<typeof Sink>;
+export type VmConfig = Type.Static<typeof Vm>;
+export type Config = Type.Static<typeof Config>;
+
+/** Reads and checks the file; throws `CONFIG_INVALID` with every problem in `details.problems`. */
+export function loadConfig(path: string): Config {
+  let value: unknown;
+  try {
+    value = JSON.parse(readFileSync(path, 'utf8'));
+  } catch (cause) {
+    throw new SeamlessError('CONFIG_INVALID', `Expected JSON in ${path}, got ${(cause as Error).message}`, {
+      cause,
+    });
+  }
+  return parseConfig(value, path);
+}
+
+export function parseConfig(value: unknown, path = 'the configuration'): Config {
+  const problems = schemaProblems(value);
+  if (problems.length === 0) problems.push(...referenceProblems(value as Config));
+  if (problems.length > 0) {
+    throw new SeamlessError('CONFIG_INVALID', `${path}: ${problems.join('; ')}`, { details: { problems } });
+  }
+  return freeze(value as Config);
+}
+
+function schemaProblems(value: unknown): string[] {
+  return Value.Errors(Config, value).flatMap(({ keyword, instancePath, message, params }) => {
+    // Reported once per unknown key as `boolean`, with the key in the path.
+    if (keyword === 'additionalProperties') return [];
+    if (keyword === 'boolean') return [`${instancePath}: unknown key`];
+    const { requiredProperties } = params as { requiredProperties?: string[] };
+    if (requiredProperties) return requiredProperties.map((key) => `${instancePath}/${key}: missing`);
+    return [`${instancePath || '/'}: ${message}`];
+  });
+}
+
+function referenceProblems({ hosts, sinks, vms }: Config): string[] {
+  const unknown = (list: readonly { name: string }[], wanted: string, at: string) =>
+    list.some((entry) => entry.name === wanted) ? [] : [`${at}: “${wanted}” is not defined`];
+  const twice = (list: readonly { name: string }[], at: string) =>
+    list
+      .filter((entry, index) => list.findIndex((other) => other.name === entry.name) !== index)
+      .map((entry) => `${at}: “${entry.name}” is there twice`);
+  return [
+    ...twice(hosts, '/hosts'),
+    ...twice(sinks, '/sinks'),
+    ...twice(vms, '/vms'),
+    ...sinks.flatMap((sink, index) => unknown(hosts, sink.host, `/sinks/${index}/host`)),
+    ...vms.flatMap((vm, index) => unknown(hosts, vm.host, `/vms/${index}/host`)),
+    ...vms.flatMap((vm, index) => unknown(sinks, vm.sink, `/vms/${index}/sink`)),
+  ];
+}
+
+function freeze<T>(value: T): T {
+  if (typeof value === 'object' && value !== null) {
+    for (const inner of Object.values(value)) freeze(inner);
+    Object.freeze(value);
+  }
+  return value;
+}

@@ -1,0 +1,130 @@
+/**
+ * The memory cgroup of a VM's QEMU: pushes its pages out to swap, and lets it have them again.
+ *
+ * v1: `memory.limit_in_bytes` is lowered in slices down to the floor, because one big write blocks for as long as it
+ * reclaims and can’t be taken back meanwhile. The kernel answers EBUSY when a round of reclaim freed too little: the
+ * slice is tried again, a bounded number of times. v2: `memory.reclaim` in the same slices; nothing to lift.
+ */
+import { setTimeout as delay } from 'node:timers/promises';
+import { SeamlessError } from '../../common/errors.ts';
+import type { HostTransport } from '../host/transport.ts';
+
+export interface MemoryCgroup {
+  /** Bytes that the group is charged for, page cache included. */
+  usage(): Promise<number>;
+  /** Reclaims down to `floorBytes`, as far as it can; ends early, without an error, when `wanted` aborts. */
+  squeeze(floorBytes: number, wanted: AbortSignal): Promise<void>;
+  /** No limit; safe to repeat. */
+  lift(): Promise<void>;
+  /** Resident bytes of the group’s processes: `Rss` of /proc/PID/smaps_rollup, shared libraries included. */
+  resident(): Promise<number>;
+}
+
+const SLICE_BYTES = 48 * 1024 * 1024;
+const TRIES_PER_SLICE = 6;
+const SQUEEZE_MS = 60_000;
+
+/**
+ * @param path the cgroup’s folder, `/sys/fs/cgroup/memory/…` (v1) or `/sys/fs/cgroup/…` (v2); which of the two it is
+ * is found out at the first use
+ */
+export function memoryCgroup(host: HostTransport, path: string): MemoryCgroup {
+  let found: Promise<MemoryCgroup> | null = null;
+  const cgroup = () => {
+    found ??= detect(host, path).catch((error) => {
+      found = null;
+      throw error;
+    });
+    return found;
+  };
+  return {
+    usage: async () => (await cgroup()).usage(),
+    squeeze: async (floorBytes, wanted) => (await cgroup()).squeeze(floorBytes, wanted),
+    lift: async () => (await cgroup()).lift(),
+    resident: async () => (await cgroup()).resident(),
+  };
+}
+
+async function detect(host: HostTransport, path: string): Promise<MemoryCgroup> {
+  const has = (file: string) =>
+    host.readFile(`${path}/${file}`).then(
+      () => true,
+      () => false,
+    );
+  if (await has('memory.limit_in_bytes')) return cgroupV1(host, path);
+  if (await has('memory.max')) return cgroupV2(host, path);
+  throw new SeamlessError(
+    'HOST_UNREACHABLE',
+    `Expected a memory cgroup at ${path} on ${host.name}, got no memory.limit_in_bytes and no memory.max there`,
+  );
+}
+
+function cgroupV1(host: HostTransport, path: string): MemoryCgroup {
+  const usage = () => readNumber(host, `${path}/memory.usage_in_bytes`);
+  const limit = (bytes: number) => host.writeFile(`${path}/memory.limit_in_bytes`, String(bytes));
+  return {
+    usage,
+    resident: () => residentOf(host, `${path}/cgroup.procs`),
+    squeeze: (floorBytes, wanted) => inSlices(usage, limit, floorBytes, wanted),
+    lift: () => limit(-1),
+  };
+}
+
+function cgroupV2(host: HostTransport, path: string): MemoryCgroup {
+  const usage = () => readNumber(host, `${path}/memory.current`);
+  const reclaimTo = async (bytes: number) =>
+    host.writeFile(`${path}/memory.reclaim`, String(Math.max(0, (await usage()) - bytes)));
+  return {
+    usage,
+    resident: () => residentOf(host, `${path}/cgroup.procs`),
+    squeeze: (floorBytes, wanted) => inSlices(usage, reclaimTo, floorBytes, wanted),
+    lift: () => host.writeFile(`${path}/memory.high`, 'max'),
+  };
+}
+
+async function inSlices(
+  usage: () => Promise<number>,
+  shrinkTo: (bytes: number) => Promise<void>,
+  floorBytes: number,
+  wanted: AbortSignal,
+): Promise<void> {
+  const deadline = performance.now() + SQUEEZE_MS;
+  let target = await usage();
+  let tries = 0;
+  while (target > floorBytes && !wanted.aborted && performance.now() < deadline) {
+    target = Math.max(floorBytes, target - SLICE_BYTES);
+    try {
+      await shrinkTo(target);
+      tries = 0;
+    } catch (thrown) {
+      if (!isBusy(thrown)) throw thrown;
+      tries += 1;
+      // What can’t be reclaimed in so many tries (no swap left, pages in use) stays: the caller measures what it got.
+      if (tries >= TRIES_PER_SLICE) return;
+      await delay(20 * tries);
+      target = Math.max(target, await usage());
+    }
+  }
+}
+
+/** v1 answers EBUSY, v2 EAGAIN, either EINTR. */
+function isBusy(thrown: unknown): boolean {
+  const cause = (thrown as { cause?: unknown })?.cause ?? thrown;
+  return ['EBUSY', 'EAGAIN', 'EINTR'].includes((cause as NodeJS.ErrnoException)?.code ?? '');
+}
+
+async function residentOf(host: HostTransport, procsFile: string): Promise<number> {
+  const pids = (await host.readFile(procsFile)).split('\n').filter(Boolean);
+  const each = pids.map(async (pid) => {
+    const rollup = await host.readFile(`/proc/${pid}/smaps_rollup`).catch(() => '');
+    return Number(/^Rss:\s+(\d+) kB/m.exec(rollup)?.[1] ?? 0) * 1024;
+  });
+  return (await Promise.all(each)).reduce((sum, bytes) => sum + bytes, 0);
+}
+
+async function readNumber(host: HostTransport, file: string): Promise<number> {
+  const text = await host.readFile(file);
+  const value = Number(text.trim());
+  if (Number.isFinite(value)) return value;
+  throw new SeamlessError('HOST_UNREACHABLE', `Expected a number in ${file}, got ${text.slice(0, 80)}`);
+}

@@ -1,0 +1,110 @@
+/** Everything of one VM, put together: its agent, QMP, cgroup, network, the sagas over them, and its driver. */
+import { join } from 'node:path';
+import type { Log } from '../common/log.ts';
+import type { SinkAgentApi, SinkAgentEvent } from '../sink-agent/api.ts';
+import type { VmAgentApi } from '../vm-agent/api.ts';
+import { createRpcClient, type RpcClient } from '../wire/rpc-client.ts';
+import type { TlsMaterial } from '../wire/tls.ts';
+import type { ManagedVm } from './api/vms.ts';
+import type { Config, SinkConfig, VmConfig } from './config.ts';
+import { memoryCgroup } from './hypervisor/memory-cgroup.ts';
+import { Qmp } from './hypervisor/qmp.ts';
+import type { HostLink } from './network/host-link.ts';
+import { vmNetwork } from './network/vm-network.ts';
+import type { Journal } from './saga/journal.ts';
+import { parkSaga } from './sagas/park.ts';
+import type { Ports } from './sagas/ports.ts';
+import { unparkSaga } from './sagas/unpark.ts';
+import { suspendToRam } from './suspend/suspend-to-ram.ts';
+import { suspendToSwap } from './suspend/suspend-to-swap.ts';
+import { VmDriver } from './vm/driver.ts';
+import { synWake } from './vm/wake.ts';
+
+export interface ManagedVmDeps {
+  config: Config;
+  vm: VmConfig;
+  sink: SinkConfig;
+  vmHost: HostLink;
+  sinkHost: HostLink;
+  sinkAgent: RpcClient<SinkAgentApi, SinkAgentEvent>;
+  tls: TlsMaterial;
+  journal: Journal;
+  log: Log;
+  onFatal(error: unknown): void;
+}
+
+export function manageVm(deps: ManagedVmDeps): ManagedVm & { start(): void; close(): void } {
+  const { config, vm, sink, vmHost, journal } = deps;
+  const log = deps.log.with({ vmId: vm.name });
+  const { address, port, serverName } = vm.agent;
+  const vmAgent = createRpcClient<VmAgentApi>({ address, port, peer: serverName, tls: deps.tls });
+  const cgroup = memoryCgroup(vmHost.transport, vm.cgroup);
+  const qmp = new Qmp({
+    name: vm.name,
+    connect: (signal) => vmHost.transport.connect(vm.qmpSocket, signal),
+    onEvent: (event) => log.debug('qmp', { event }),
+  });
+  const network = vmNetwork({
+    vm,
+    sink,
+    vmHost,
+    sinkHost: deps.sinkHost,
+    packetBuffer: config.packetBuffer ?? join(import.meta.dirname, '../build/packet-buffer'),
+    runDir: runDirOf(config, vm.host),
+    onSyn: (syn) => driver.wake(synWake(syn)),
+  });
+  const power =
+    config.switchOff === 'ram' ? suspendToRam({ qmp, cgroup }) : suspendToSwap({ qmp, cgroup, vmAgent, log });
+  const ports: Ports = {
+    vm: vm.name,
+    sinkServer: sink.name,
+    vmAgentAddress: { address, port, serverName },
+    vmAgent,
+    sinkAgent: deps.sinkAgent,
+    network,
+    power,
+  };
+  const driver = new VmDriver({
+    vm: vm.name,
+    journal,
+    log,
+    park: parkSaga(ports),
+    unpark: unparkSaga(ports),
+    held: () => network.held(),
+    reassert: ({ sinkPort, listeners }) => network.toSink(sinkPort, listeners),
+    onFatal: deps.onFatal,
+  });
+  vmHost.onUp(() => driver.lookAgain());
+  deps.sinkHost.onUp(() => driver.lookAgain());
+
+  return {
+    config: vm,
+    driver,
+    residentBytes: () => cgroup.resident(),
+    qemuStatus: async () => (await qmp.execute<{ status: string }>('query-status')).status,
+    scan: () => vmAgent.call('scan', {}),
+    start() {
+      driver.start();
+      // Opens the connections that a wake will use. Nobody answers in a paused VM; that is no news.
+      qmp.connect().catch((error) => log.warn('qmp.unreachable', { error }));
+      const asleep = driver.state.kind !== 'awake';
+      if (!asleep) warm(vmAgent).catch((error) => log.warn('vmAgent.unreachable', { error }));
+    },
+    close() {
+      driver.stop();
+      network.close();
+      qmp.close();
+      vmAgent.close();
+    },
+  };
+}
+
+/** Two, because a wake makes two calls at once. */
+async function warm(agent: RpcClient<VmAgentApi>): Promise<void> {
+  await Promise.all([agent.call('describe', {}), agent.call('describe', {})]);
+}
+
+function runDirOf({ stateDir, hosts }: Config, name: string): string {
+  const host = hosts.find((each) => each.name === name);
+  return host?.runDir ?? join(stateDir, 'hosts', name);
+}

@@ -1,0 +1,53 @@
+/**
+ * The kept connections to one host's Open vSwitch: OpenFlow to its integration bridge, OVSDB to its database.
+ * Both are opened at the start and again when they break, so that the wake path pays for no handshake.
+ */
+import type { Log } from '../../common/log.ts';
+import { KeptConnection } from '../../ovs/openflow/kept-connection.ts';
+import { type OvsdbConnection, openOvsdb } from '../../ovs/ovsdb/connection.ts';
+import type { HostConfig } from '../config.ts';
+import { localHost } from '../host/local.ts';
+import type { HostTransport } from '../host/transport.ts';
+
+export interface HostLink {
+  readonly transport: HostTransport;
+  readonly bridge: string;
+  readonly openflow: KeptConnection;
+  ovsdb(): Promise<OvsdbConnection>;
+  /** Called after each (re)connection to the bridge, which may have forgotten its flows. */
+  onUp(listener: () => void): void;
+  close(): Promise<void>;
+}
+
+export function hostLink(config: HostConfig, log: Log): HostLink {
+  const { netns } = config.transport;
+  const transport = localHost({ name: config.name, ...(netns ? { netns } : {}) });
+  const listeners = new Set<() => void>();
+  const openflow = new KeptConnection({
+    name: `${config.bridge} on ${config.name}`,
+    connect: (signal) => transport.connect(config.openflowSocket, signal),
+    onUp: () => {
+      log.info('bridge.up', { host: config.name });
+      for (const listener of listeners) listener();
+    },
+    onDown: (reason) => log.warn('bridge.down', { host: config.name, reason: reason.message }),
+  }).start();
+  let database: Promise<OvsdbConnection> | null = null;
+
+  return {
+    transport,
+    bridge: config.bridge,
+    openflow,
+    async ovsdb() {
+      const open = await database?.catch(() => null);
+      if (open?.isOpen) return open;
+      database = openOvsdb((signal) => transport.connect(config.ovsdbSocket, signal), { name: config.name });
+      return database;
+    },
+    onUp: (listener) => void listeners.add(listener),
+    async close() {
+      await openflow.close();
+      (await database?.catch(() => null))?.close();
+    },
+  };
+}

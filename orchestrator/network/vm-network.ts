@@ -1,0 +1,122 @@
+/**
+ * One VM's traffic, made real: the flows of `ovs/redirect.ts`, the sink's port in OVSDB, the packet buffer at its tap.
+ *
+ * The order within a function is what keeps a client from ever seeing an RST: nothing is led to a stack
+ * before its sockets are there, or after they have gone.
+ */
+import { SeamlessError } from '../../common/errors.ts';
+import type { Listener } from '../../criu/manifest.ts';
+import { addPort, deletePort } from '../../ovs/ovsdb/ports.ts';
+import { Redirect, type SynEvent } from '../../ovs/redirect.ts';
+import type { SinkConfig, VmConfig } from '../config.ts';
+import { PacketBuffer } from '../packet-buffer/packet-buffer.ts';
+import type { VmNetwork } from '../sagas/ports.ts';
+import type { HostLink } from './host-link.ts';
+import { findTapPlace } from './tap-place.ts';
+
+export interface VmNetworkDeps {
+  vm: VmConfig;
+  sink: SinkConfig;
+  vmHost: HostLink;
+  sinkHost: HostLink;
+  /** Path of the packet-buffer program on the VM's host. */
+  packetBuffer: string;
+  /** Folder on the VM's host for the buffer's socket and log. */
+  runDir: string;
+  onSyn(syn: SynEvent): void;
+}
+
+export function vmNetwork(deps: VmNetworkDeps): VmNetwork & { close(): void } {
+  const { vm, sink, vmHost, sinkHost } = deps;
+  // Shared with the redirect and the buffer, which read it at each use: the services are known only after a scan.
+  const heldTcpPorts: number[] = [];
+  const holdPorts = (listeners: readonly Listener[]) => {
+    const ports = listeners.filter(({ protocol }) => protocol === 'tcp').map(({ port }) => port);
+    heldTcpPorts.splice(0, heldTcpPorts.length, ...new Set(ports));
+  };
+  const redirect = (sinkPort: string) =>
+    new Redirect({
+      vmName: vm.name,
+      mac: vm.mac,
+      heldTcpPorts,
+      vmBridge: vmHost.openflow,
+      sinkBridge: sinkHost.openflow,
+      ports: { vm: vm.port, vmTunnel: vm.tunnelPort, sinkTunnel: sink.tunnelPort, sink: sinkPort },
+    });
+  const endSyns = redirect('').onSyn(deps.onSyn);
+  let buffer: Promise<PacketBuffer> | null = null;
+  const buffered = () => {
+    buffer ??= openBuffer(deps, heldTcpPorts).catch((error) => {
+      buffer = null;
+      throw error;
+    });
+    return buffer;
+  };
+
+  return {
+    async hold() {
+      await (await buffered()).arm();
+    },
+    async release() {
+      const packets = await buffered();
+      // No daemon: it was released and taken down before, and only the rules may be left.
+      if (await packets.status().catch(() => null)) await packets.release();
+      await packets.disarm();
+    },
+    async divert() {
+      return (await (await buffered()).divert()).held;
+    },
+    async plug(sinkPort) {
+      const flows = redirect(sinkPort);
+      // Before the port is there and after: nobody reaches it, and it reaches nobody, until `toSink`.
+      await flows.closeSink();
+      await addPort(await sinkHost.ovsdb(), sinkHost.bridge, sinkPort);
+      await flows.closeSink();
+    },
+    async unplug(sinkPort) {
+      await deletePort(await sinkHost.ovsdb(), sinkHost.bridge, sinkPort);
+      await redirect(sinkPort).closeSink();
+    },
+    async toSink(sinkPort, listeners) {
+      holdPorts(listeners);
+      await redirect(sinkPort).toSink();
+    },
+    async toVm(sinkPort) {
+      const packets = await buffered();
+      // It may still divert stragglers of a moment ago: what the flip brings must wait, not go round.
+      await packets.hold().catch(() => packets.arm());
+      await redirect(sinkPort).toVm();
+    },
+    async leadsTo(sinkPort, listeners) {
+      holdPorts(listeners);
+      return (await redirect(sinkPort).stateOnVmBridge()) === 'parked' ? 'sink' : 'vm';
+    },
+    async held() {
+      return (await (await buffered()).status()).held;
+    },
+    close() {
+      endSyns();
+      buffer?.then((packets) => packets.close()).catch(() => {});
+    },
+  };
+}
+
+async function openBuffer(deps: VmNetworkDeps, heldTcpPorts: readonly number[]): Promise<PacketBuffer> {
+  const { vm, vmHost, runDir } = deps;
+  const { transport } = vmHost;
+  const place = await findTapPlace(transport, vm.tap);
+  if (place.queue > 65535) {
+    throw new SeamlessError('HOST_UNREACHABLE', `Expected an interface index up to 65535 for ${vm.tap}`);
+  }
+  await transport.run(['mkdir', '-p', '-m', '0700', runDir]);
+  return new PacketBuffer({
+    host: transport,
+    program: deps.packetBuffer,
+    vm: vm.name,
+    mac: vm.mac,
+    tap: vm.tap,
+    ...place,
+    runDir,
+    heldTcpPorts,
+  });
+}

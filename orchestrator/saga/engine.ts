@@ -1,0 +1,254 @@
+/**
+ * Runs a saga: forward through its steps, or back through their undos, with each event in the journal before the next.
+ *
+ *            failure or `wanted`, pivot not passed
+ *   forward ────────────────────────────────────────▶ unwinding ──▶ unwound
+ *      │ └─▶ succeeded                                    └──▶ stuck (an undo failed)
+ *      └──▶ stuck (past the pivot a step kept failing, or the pivot is in doubt)
+ *
+ * The success of one step and the start of the next are one transaction: one flush to the disk instead of two on the
+ * way of a wake. After a crash `runSaga` reads the journal and goes on; every `do` and `undo` may then run again.
+ */
+import { setTimeout as delay } from 'node:timers/promises';
+import { asSeamlessError, type ErrorBody, SeamlessError } from '../../common/errors.ts';
+import type { Log } from '../../common/log.ts';
+import type { SagaDefinition, SagaOutcome, Step, StepContext } from './definition.ts';
+import type { Journal, NewRecord } from './journal.ts';
+import { isStepEvent, nextStatus, type StepEvent, type StepStatus } from './status.ts';
+
+export interface SagaDeps {
+  journal: Journal;
+  log: Log;
+  /** Aborts when the VM is wanted: unwinds before the pivot, hurries after it. */
+  wanted: AbortSignal;
+  /** Called for each step that succeeded; for the pivot once that is durable. */
+  onDone?: (step: { name: string; pivot?: true }, output: object) => void;
+}
+
+export interface NewSaga {
+  id: string;
+  vm: string;
+  definition: string;
+  input: object;
+}
+
+/** Records the intent, with `more` (the VM's new state) in the same transaction. */
+export function createSaga(journal: Journal, saga: NewSaga, more: readonly NewRecord[] = []): void {
+  const { id, vm, definition, input } = saga;
+  journal.append([{ vm, saga: id, event: 'sagaCreated', body: { definition, input } }, ...more]);
+}
+
+/** Runs saga `id` from where the journal says it is. @param how `fresh` for one just created, else after a crash or on a retry. */
+export async function runSaga<State extends object>(
+  definition: SagaDefinition<State>,
+  id: string,
+  deps: SagaDeps,
+  how: 'fresh' | 'recovered' = 'fresh',
+): Promise<SagaOutcome<State>> {
+  const run = new SagaRun(definition, id, deps);
+  const started = performance.now();
+  const outcome = await run.execute(how);
+  const { state: _state, ...ended } = outcome;
+  run.finish({ ...ended, ms: performance.now() - started });
+  return outcome;
+}
+
+class SagaRun<State extends object> {
+  readonly #definition: SagaDefinition<State>;
+  readonly #id: string;
+  readonly #deps: SagaDeps;
+  readonly #groups: readonly (readonly Step<State>[])[];
+  readonly #status = new Map<string, StepStatus>();
+  readonly #vm: string;
+  #state: State;
+  #carried: NewRecord[] = [];
+  #failure: ErrorBody | null = null;
+
+  constructor(definition: SagaDefinition<State>, id: string, deps: SagaDeps) {
+    this.#definition = definition;
+    this.#id = id;
+    this.#groups = definition.steps.map((entry) => (Array.isArray(entry) ? entry : [entry as Step<State>]));
+    const [created, ...records] = deps.journal.ofSaga(id);
+    if (created?.event !== 'sagaCreated' || created.body.definition !== definition.name) {
+      throw new SeamlessError(
+        'JOURNAL_INCOMPATIBLE',
+        `Expected a ${definition.name} saga ${id} in the journal`,
+      );
+    }
+    this.#vm = created.vm;
+    this.#deps = { ...deps, log: deps.log.with({ vmId: this.#vm, sagaId: id }) };
+    this.#state = created.body.input as State;
+    for (const { step, event, body } of records) {
+      if (step === null || !isStepEvent(event)) continue;
+      this.#status.set(step, nextStatus(this.#of(step), event));
+      if (event === 'succeeded') this.#state = { ...this.#state, ...(body.output as Partial<State>) };
+      if (event === 'failed') this.#failure = body.error as ErrorBody;
+    }
+  }
+
+  async execute(how: 'fresh' | 'recovered'): Promise<SagaOutcome<State>> {
+    if (how === 'recovered') this.#deps.journal.append([this.#record(undefined, 'sagaResumed')]);
+    if (this.#mustUnwind(how)) return this.#unwind();
+    for (const group of this.#groups) {
+      const pending = group.filter((step) => this.#of(step.name) !== 'done');
+      if (pending.length === 0) continue;
+      const failed = await this.#runGroup(pending);
+      if (!failed) continue;
+      this.#failure = failed.error.toBody();
+      const doubt = failed.error.details.inDoubt === true;
+      if (this.#pivotPassed() || doubt) return this.#stuck(failed.step, this.#failure, 'forward');
+      return this.#unwind();
+    }
+    return { kind: 'succeeded', state: this.#state };
+  }
+
+  finish(body: object): void {
+    this.#write([this.#record(undefined, 'sagaEnded', body)]);
+  }
+
+  /** A pivot that was begun when the process died may have happened: only `do`, which looks first, can tell. */
+  #mustUnwind(how: 'fresh' | 'recovered'): boolean {
+    const statuses = [...this.#status.values()];
+    if (statuses.some((status) => ['undoing', 'undone', 'undoFailed'].includes(status))) return true;
+    if (how === 'fresh' || this.#pivotBegun()) return false;
+    return this.#definition.afterCrash === 'unwind' || statuses.includes('failed');
+  }
+
+  async #runGroup(group: readonly Step<State>[]): Promise<{ step: string; error: SeamlessError } | null> {
+    if (!this.#pivotBegun() && this.#deps.wanted.aborted) {
+      return { step: group[0]?.name ?? '', error: new SeamlessError('ABORTED', 'The VM is wanted') };
+    }
+    this.#write(group.map((step) => this.#record(step.name, 'started')));
+    const results = await Promise.all(group.map((step) => this.#attempt(step)));
+    let failed: { step: string; error: SeamlessError } | null = null;
+    for (const [index, result] of results.entries()) {
+      const step = group[index] as Step<State>;
+      const ms = result.ms;
+      if (result.error) {
+        failed ??= { step: step.name, error: result.error };
+        this.#carry(step, 'failed', { ms, error: result.error.toBody() });
+      } else {
+        this.#state = { ...this.#state, ...result.output };
+        this.#carry(step, 'succeeded', { ms, output: result.output ?? {} });
+        // Whoever hears of it may act on it, so it must be durable; other successes are flushed with the next start.
+        if (step.pivot) this.#write([]);
+        this.#deps.onDone?.(step, result.output ?? {});
+      }
+    }
+    if (failed) this.#write([]);
+    return failed;
+  }
+
+  async #attempt(
+    step: Step<State>,
+  ): Promise<{ ms: number; output?: Partial<State> | undefined; error?: SeamlessError }> {
+    const started = performance.now();
+    const mayUnwind = !this.#pivotPassed();
+    const deadline = started + this.#definition.persistMs;
+    for (let attempt = 1; ; attempt += 1) {
+      try {
+        const output = await step.do(this.#state, this.#context(step, mayUnwind && !step.pivot));
+        return { ms: performance.now() - started, output };
+      } catch (thrown) {
+        const error = asSeamlessError(thrown);
+        const goOn =
+          mayUnwind && error.details.inDoubt !== true
+            ? attempt < (step.attempts ?? 1) && !this.#deps.wanted.aborted
+            : performance.now() < deadline;
+        this.#deps.log.warn('step.failed', { step: step.name, attempt, again: goOn, error });
+        if (!goOn) return { ms: performance.now() - started, error };
+        await delay(backoffMs(attempt));
+      }
+    }
+  }
+
+  async #unwind(): Promise<SagaOutcome<State>> {
+    const begun = this.#groups.flat().filter(({ name }) => !['untouched', 'undone'].includes(this.#of(name)));
+    for (const step of begun.reverse()) {
+      this.#write([this.#record(step.name, 'undoStarted')]);
+      const started = performance.now();
+      const error = await this.#attemptUndo(step);
+      const ms = performance.now() - started;
+      if (error) {
+        this.#carry(step, 'undoFailed', { ms, error: error.toBody() });
+        return this.#stuck(step.name, error.toBody(), 'unwinding');
+      }
+      this.#carry(step, 'undoFinished', { ms });
+    }
+    const error =
+      this.#failure ?? new SeamlessError('ABORTED', 'A crash interrupted it; it was taken back').toBody();
+    return { kind: 'unwound', state: this.#state, error };
+  }
+
+  async #attemptUndo(step: Step<State>): Promise<SeamlessError | null> {
+    const deadline = performance.now() + this.#definition.persistMs;
+    for (let attempt = 1; ; attempt += 1) {
+      try {
+        await step.undo?.(this.#state, this.#context(step, false));
+        return null;
+      } catch (thrown) {
+        const error = asSeamlessError(thrown);
+        this.#deps.log.warn('undo.failed', { step: step.name, attempt, error });
+        if (performance.now() >= deadline) return error;
+        await delay(backoffMs(attempt));
+      }
+    }
+  }
+
+  #stuck(step: string, error: ErrorBody, direction: 'forward' | 'unwinding'): SagaOutcome<State> {
+    return { kind: 'stuck', state: this.#state, error, step, direction, pivotPassed: this.#pivotPassed() };
+  }
+
+  #context(step: Step<State>, wantedAborts: boolean): StepContext {
+    const timeout = AbortSignal.timeout(step.timeoutMs ?? 30_000);
+    const { wanted, log } = this.#deps;
+    return {
+      signal: wantedAborts ? AbortSignal.any([timeout, wanted]) : timeout,
+      wanted,
+      log: log.with({ step: step.name }),
+    };
+  }
+
+  #of(step: string): StepStatus {
+    return this.#status.get(step) ?? 'untouched';
+  }
+
+  #pivotPassed(): boolean {
+    return this.#groups.flat().some((step) => step.pivot && this.#of(step.name) === 'done');
+  }
+
+  #pivotBegun(): boolean {
+    const doubt = this.#failure?.details?.inDoubt === true;
+    return this.#groups.flat().some((step) => {
+      const status = this.#of(step.name);
+      return step.pivot && (status === 'running' || status === 'done' || (status === 'failed' && doubt));
+    });
+  }
+
+  #record(step: string | undefined, event: NewRecord['event'], body: object = {}): NewRecord {
+    const record: NewRecord = { vm: this.#vm, saga: this.#id, event, body };
+    if (step === undefined) return record;
+    this.#status.set(step, nextStatus(this.#of(step), event as StepEvent));
+    return { ...record, step };
+  }
+
+  /** Notes an event to be written together with the next. */
+  #carry(
+    step: Step<State>,
+    event: StepEvent,
+    body: { ms: number; error?: ErrorBody; output?: object },
+  ): void {
+    this.#carried.push(this.#record(step.name, event, body));
+    this.#deps.log.info(`step.${event}`, { step: step.name, ms: Math.round(body.ms) });
+  }
+
+  #write(records: readonly NewRecord[]): void {
+    const all = [...this.#carried, ...records];
+    this.#carried = [];
+    this.#deps.journal.append(all);
+  }
+}
+
+function backoffMs(attempt: number): number {
+  return Math.min(2000, 50 * 2 ** attempt);
+}

@@ -1,0 +1,171 @@
+/**
+ * The journal: one append-only table that says everything that was begun, done, undone and decided.
+ *
+ * `append` returns when the records are on the disk (WAL, synchronous=FULL): whoever goes on afterwards never knows
+ * more than the journal does. The states of the VMs, the operations of the API and the event stream are all read
+ * from it, so there is nothing else to keep in step.
+ */
+import { DatabaseSync, type SQLInputValue } from 'node:sqlite';
+import { SeamlessError } from '../../common/errors.ts';
+import type { StepEvent } from './status.ts';
+
+export const JOURNAL_VERSION = 1;
+
+export type JournalEvent = StepEvent | 'sagaCreated' | 'sagaResumed' | 'sagaEnded' | 'vmState';
+
+export interface NewRecord {
+  vm: string;
+  saga?: string;
+  step?: string;
+  event: JournalEvent;
+  /** Anything that JSON can hold. */
+  body?: object;
+}
+
+export interface JournalRecord {
+  seq: number;
+  atMs: number;
+  vm: string;
+  saga: string | null;
+  step: string | null;
+  event: JournalEvent;
+  body: Record<string, unknown>;
+}
+
+export interface Journal {
+  /** Writes all or none, durably. */
+  append(records: readonly NewRecord[]): JournalRecord[];
+  ofSaga(saga: string): JournalRecord[];
+  /** Records after `seq`, oldest first. */
+  after(seq: number, filter: { vm?: string | undefined; limit: number }): JournalRecord[];
+  /** The last record of this kind for a VM. */
+  last(vm: string, event: JournalEvent): JournalRecord | null;
+  /** The id of a VM’s latest saga of this definition. */
+  lastSaga(vm: string, definition: string): string | null;
+  lastSeq(): number;
+  subscribe(listener: (record: JournalRecord) => void): () => void;
+  close(): void;
+}
+
+export interface JournalOptions {
+  /** Called after each record is durable; a test ends the process here. */
+  onRecord?: (record: JournalRecord) => void;
+  now?: () => number;
+}
+
+/** Opens or makes the journal at `path` (`:memory:` for a throw-away one). */
+export function openJournal(path: string, options: JournalOptions = {}): Journal {
+  const db = openDatabase(path);
+  const now = options.now ?? Date.now;
+  const listeners = new Set<(record: JournalRecord) => void>();
+  const insert = db.prepare(
+    'INSERT INTO records (at_ms, vm, saga, step, event, body) VALUES (?, ?, ?, ?, ?, ?)',
+  );
+  const select = (where: string, ...values: SQLInputValue[]) =>
+    db
+      .prepare(`SELECT * FROM records WHERE ${where}`)
+      .all(...values)
+      .map(toRecord);
+
+  const write = (record: NewRecord): JournalRecord => {
+    const { vm, event } = record;
+    const [saga, step, body] = [record.saga ?? null, record.step ?? null, record.body ?? {}];
+    const atMs = now();
+    const { lastInsertRowid } = insert.run(atMs, vm, saga, step, event, JSON.stringify(body));
+    return {
+      seq: Number(lastInsertRowid),
+      atMs,
+      vm,
+      saga,
+      step,
+      event,
+      body: body as Record<string, unknown>,
+    };
+  };
+
+  return {
+    append(records) {
+      if (records.length === 0) return [];
+      db.exec('BEGIN IMMEDIATE');
+      let written: JournalRecord[];
+      try {
+        written = records.map(write);
+        db.exec('COMMIT');
+      } catch (thrown) {
+        db.exec('ROLLBACK');
+        throw thrown;
+      }
+      for (const record of written) {
+        options.onRecord?.(record);
+        for (const listener of listeners) listener(record);
+      }
+      return written;
+    },
+    ofSaga: (saga) => select('saga = ? ORDER BY seq', saga),
+    after: (seq, { vm, limit }) =>
+      vm === undefined
+        ? select('seq > ? ORDER BY seq LIMIT ?', seq, limit)
+        : select('seq > ? AND vm = ? ORDER BY seq LIMIT ?', seq, vm, limit),
+    last: (vm, event) => select('vm = ? AND event = ? ORDER BY seq DESC LIMIT 1', vm, event)[0] ?? null,
+    lastSaga(vm, definition) {
+      const where =
+        "vm = ? AND event = 'sagaCreated' AND body ->> 'definition' = ? ORDER BY seq DESC LIMIT 1";
+      return select(where, vm, definition)[0]?.saga ?? null;
+    },
+    lastSeq: () => Number(db.prepare('SELECT max(seq) AS seq FROM records').get()?.seq ?? 0),
+    subscribe(listener) {
+      listeners.add(listener);
+      return () => listeners.delete(listener);
+    },
+    close: () => db.close(),
+  };
+}
+
+function openDatabase(path: string): DatabaseSync {
+  const db = new DatabaseSync(path);
+  db.exec('PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA busy_timeout = 2000');
+  const version = Number(db.prepare('PRAGMA user_version').get()?.user_version);
+  if (version === JOURNAL_VERSION) return db;
+  if (version !== 0) {
+    db.close();
+    throw new SeamlessError(
+      'JOURNAL_INCOMPATIBLE',
+      `Expected a journal of format ${JOURNAL_VERSION} at ${path}, got one of format ${version}`,
+    );
+  }
+  db.exec(`
+    BEGIN;
+    CREATE TABLE records (
+      seq INTEGER PRIMARY KEY AUTOINCREMENT,
+      at_ms INTEGER NOT NULL,
+      vm TEXT NOT NULL,
+      saga TEXT,
+      step TEXT,
+      event TEXT NOT NULL,
+      body TEXT NOT NULL
+    );
+    CREATE INDEX records_of_saga ON records (saga, seq);
+    CREATE INDEX records_of_vm ON records (vm, event, seq);
+    PRAGMA user_version = ${JOURNAL_VERSION};
+    COMMIT;
+  `);
+  return db;
+}
+
+function toRecord(row: Record<string, unknown>): JournalRecord {
+  try {
+    return {
+      seq: Number(row.seq),
+      atMs: Number(row.at_ms),
+      vm: String(row.vm),
+      saga: row.saga === null ? null : String(row.saga),
+      step: row.step === null ? null : String(row.step),
+      event: String(row.event) as JournalEvent,
+      body: JSON.parse(String(row.body)) as Record<string, unknown>,
+    };
+  } catch (cause) {
+    throw new SeamlessError('JOURNAL_INCOMPATIBLE', `Expected a readable record ${String(row.seq)}`, {
+      cause,
+    });
+  }
+}

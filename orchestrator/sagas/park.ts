@@ -1,0 +1,227 @@
+/**
+ * Park: the gateway processes go from the VM to its sink, then the VM is switched off.
+ *
+ *   admit → prepare → plug → hold → checkpoint → receive → restore → ▌flip▐ → divert → run → switchOff → confirm
+ *
+ * What a client could notice lies between `hold` and `run`; all that takes time without need of it comes before.
+ * A crash before `flip` unwinds: the VM's own image is exact, and nothing has run anywhere since the dump.
+ *
+ * Where the one good copy is:   … checkpoint: running in the VM · then: the VM's image (the sink's copy has not run)
+ *                               · from flip on: the sink, because its stack may have acknowledged packets.
+ */
+import { SeamlessError } from '../../common/errors.ts';
+import type { Listener, NetworkIdentity } from '../../criu/manifest.ts';
+import { given, inDoubt, type SagaDefinition, type StepContext } from '../saga/definition.ts';
+import type { Ports } from './ports.ts';
+
+export interface ParkState {
+  imageId: string;
+  templateId?: string;
+  network?: NetworkIdentity;
+  processes?: number;
+  sinkPort?: string;
+  listeners?: Listener[];
+  imageBytes?: number;
+  /** Connection requests that came during the park: they wait at the VM’s port, and wake it. */
+  held?: number;
+  off?: boolean;
+  residentBeforeBytes?: number;
+  residentAfterBytes?: number;
+}
+
+const SINK_ROOM_BYTES = 64 * 1024 * 1024;
+
+export function parkSaga(ports: Ports): SagaDefinition<ParkState> {
+  const { vm, vmAgent, sinkAgent, network, power } = ports;
+  return {
+    name: 'park',
+    afterCrash: 'unwind',
+    persistMs: 60_000,
+    steps: [
+      // Looks only, and forgets what an earlier unpark could not tidy up.
+      { name: 'admit', timeoutMs: 20_000, do: (_state, context) => admit(ports, context), undo: null },
+      {
+        name: 'prepare',
+        async do(state, { signal }) {
+          const { port } = await sinkAgent.call(
+            'prepare',
+            {
+              vm,
+              templateId: given(state.templateId, 'templateId'),
+              network: given(state.network, 'network'),
+              vmAgent: ports.vmAgentAddress,
+            },
+            { signal },
+          );
+          return { sinkPort: port };
+        },
+        undo: (_state, { signal }) => destroySink(ports, signal),
+      },
+      {
+        name: 'plug',
+        async do(state) {
+          await network.plug(given(state.sinkPort, 'sinkPort'));
+          return undefined;
+        },
+        undo: async (state) => network.unplug(given(state.sinkPort, 'sinkPort')),
+      },
+      {
+        name: 'hold',
+        async do() {
+          await network.hold();
+          return undefined;
+        },
+        // Comes after the undo of `checkpoint`: the packets find the sockets that they are for.
+        undo: () => network.release(),
+      },
+      {
+        name: 'checkpoint',
+        timeoutMs: 60_000,
+        async do({ imageId }, { signal }) {
+          const { manifest, bytes } = await vmAgent.call(
+            'checkpoint',
+            { imageId },
+            { signal, timeoutMs: 60_000 },
+          );
+          return { listeners: manifest.listeners, imageBytes: bytes };
+        },
+        undo: ({ imageId }, { signal }) => restoreInVm(ports, imageId, signal),
+      },
+      {
+        name: 'receive',
+        timeoutMs: 60_000,
+        async do({ imageId }, { signal }) {
+          await sinkAgent.call('receive', { vm, imageId }, { signal, timeoutMs: 60_000 });
+          return undefined;
+        },
+        undo: null, // The copy goes with the sink.
+      },
+      {
+        name: 'restore',
+        timeoutMs: 60_000,
+        async do({ imageId }, { signal }) {
+          await sinkAgent.call('restore', { vm, imageId }, { signal, timeoutMs: 60_000 });
+          return undefined;
+        },
+        // Its port is closed, so that the end of its sockets reaches nobody; the VM's image is the good one.
+        undo: (_state, { signal }) => destroySink(ports, signal),
+      },
+      {
+        name: 'flip',
+        pivot: true,
+        do: (state) => flip(ports, state),
+        undo: null, // It failed for certain, or this is not reached.
+      },
+      {
+        name: 'divert',
+        async do() {
+          return { held: await network.divert() };
+        },
+        undo: null,
+      },
+      {
+        name: 'run',
+        async do(_state, { signal }) {
+          const sink = await sinkAgent.call('status', { vm }, { signal });
+          // After a crash it may have run and been stopped by activity since: that stays.
+          if (sink?.state !== 'frozen') await sinkAgent.call('run', { vm }, { signal });
+          return undefined;
+        },
+        undo: null,
+      },
+      {
+        name: 'switchOff',
+        timeoutMs: 120_000,
+        do: ({ imageId }, { wanted }) => power.switchOff(imageId, wanted),
+        undo: null,
+      },
+      {
+        name: 'confirm',
+        async do(_state, { signal }) {
+          const sink = await sinkAgent.call('status', { vm }, { signal });
+          if (sink?.state === 'running' || sink?.state === 'frozen') return undefined;
+          throw new SeamlessError(
+            'AGENT_REFUSED',
+            `Expected a live sink of ${vm}, got ${sink?.state ?? 'none'}`,
+          );
+        },
+        undo: null,
+      },
+    ],
+  };
+}
+
+async function admit(ports: Ports, { signal }: StepContext): Promise<Partial<ParkState>> {
+  const { vm, vmAgent, sinkAgent } = ports;
+  const call = { signal, timeoutMs: 10_000 };
+  const [description, scan, server] = await Promise.all([
+    vmAgent.call('describe', {}, call),
+    vmAgent.call('scan', {}, call),
+    sinkAgent.call('describe', {}, call),
+  ]);
+  if (!server.templateIds.includes(description.templateId)) {
+    throw new SeamlessError(
+      'TEMPLATE_MISMATCH',
+      `${vm} is from template ${description.templateId}, the sink server ${server.name} has ${server.templateIds.join(', ') || 'none'}`,
+      { details: { templateId: description.templateId, templateIds: server.templateIds } },
+    );
+  }
+  const [first] = scan.refusals;
+  if (first) {
+    throw new SeamlessError(
+      'VM_UNPARKABLE',
+      `${vm} can’t be parked: ${first.program}[${first.pid}]: ${first.reason}; ${first.remedy}`,
+      { details: { refusals: scan.refusals } },
+    );
+  }
+  if (scan.processes.length === 0) {
+    throw new SeamlessError('VM_UNPARKABLE', `${vm} has no process that waits on the network`);
+  }
+  if (server.memoryAvailableBytes < SINK_ROOM_BYTES) {
+    throw new SeamlessError(
+      'AGENT_REFUSED',
+      `Sink server ${server.name} has less than 64 MiB of memory left`,
+    );
+  }
+  await forgetOldSink(ports, signal);
+  const { templateId, network } = description;
+  return { templateId, network, processes: scan.processes.length };
+}
+
+/** The VM is awake, so an image that a sink still has is one that the VM has taken over. A sink with processes is odd. */
+async function forgetOldSink(ports: Ports, signal: AbortSignal): Promise<void> {
+  const sink = await ports.sinkAgent.call('status', { vm: ports.vm }, { signal });
+  if (sink === null) return;
+  if (sink.state === 'prepared' || sink.state === 'dumped') return destroySink(ports, signal);
+  throw new SeamlessError(
+    'AGENT_REFUSED',
+    `Expected no live sink of ${ports.vm}, got one that is ${sink.state}`,
+  );
+}
+
+async function destroySink({ vm, sinkAgent }: Ports, signal: AbortSignal): Promise<void> {
+  await sinkAgent.call('destroy', { vm, force: true }, { signal });
+}
+
+/** The agent does one thing after the other: a dump that is still under way has ended when it answers. */
+async function restoreInVm({ vmAgent }: Ports, imageId: string, signal: AbortSignal): Promise<void> {
+  const { state } = await vmAgent.call('image', { imageId }, { signal });
+  if (state === null) return;
+  if (state !== 'restored') await vmAgent.call('restore', { imageId }, { signal, timeoutMs: 60_000 });
+  await vmAgent.call('discard', { imageId, force: true }, { signal });
+}
+
+/** Not abortable: once asked, the switch may have done it. So a failure is followed by a look. */
+async function flip({ network }: Ports, state: ParkState): Promise<undefined> {
+  const sinkPort = given(state.sinkPort, 'sinkPort');
+  const listeners = given(state.listeners, 'listeners');
+  try {
+    await network.toSink(sinkPort, listeners);
+  } catch (cause) {
+    const where = await network.leadsTo(sinkPort, listeners).catch((unknown) => {
+      throw inDoubt('The flows may lead to the sink or to the VM: the bridge does not answer', unknown);
+    });
+    if (where === 'vm') throw cause;
+  }
+  return undefined;
+}

@@ -1,0 +1,53 @@
+/**
+ * What park and unpark need of the world: the VM's agent, its sink's agent, its network, its switch.
+ * The sagas know these and nothing of sockets, QMP, cgroups or OpenFlow; `orchestrator/vm/wiring.ts` makes them real.
+ * Each function ensures: asking for what is so already changes nothing.
+ */
+import type { Listener } from '../../criu/manifest.ts';
+import type { AgentAddress, SinkAgentApi } from '../../sink-agent/api.ts';
+import type { VmAgentApi } from '../../vm-agent/api.ts';
+import type { CallOptions } from '../../wire/rpc-client.ts';
+import type { SwitchOff } from '../suspend/switch-off.ts';
+
+/** Typed calls to one agent over its kept connection. */
+export interface Agent<Api extends { [M in keyof Api]: { params: object; result: unknown } }> {
+  call<M extends keyof Api & string>(
+    method: M,
+    params: Api[M]['params'],
+    options?: CallOptions,
+  ): Promise<Api[M]['result']>;
+}
+
+/** The VM's traffic: its flows on both bridges, and the packet buffer at its port. */
+export interface VmNetwork {
+  /** From now on packets for the VM wait at its port. */
+  hold(): Promise<void>;
+  /** Waiting packets go to the VM in their order, later ones straight to it; the buffer is taken down. */
+  release(): Promise<void>;
+  /**
+   * Waiting packets go back through the bridges, which lead them to the sink; the buffer goes on holding.
+   * Gives how many still wait: connection requests, which the sink must not get.
+   */
+  divert(): Promise<number>;
+  /** Brings the sink's port to its bridge, closed in both directions. */
+  plug(sinkPort: string): Promise<void>;
+  unplug(sinkPort: string): Promise<void>;
+  /** All traffic to the sink, except connection requests to `listeners`, which wait at the VM's port. */
+  toSink(sinkPort: string, listeners: readonly Listener[]): Promise<void>;
+  /** All traffic to the VM's port, the sink's port closed. */
+  toVm(sinkPort: string): Promise<void>;
+  /** Where the flows lead now; throws when the bridge can't be asked. */
+  leadsTo(sinkPort: string, listeners: readonly Listener[]): Promise<'vm' | 'sink'>;
+  /** How many packets wait. */
+  held(): Promise<number>;
+}
+
+export interface Ports {
+  vm: string;
+  sinkServer: string;
+  vmAgentAddress: AgentAddress;
+  vmAgent: Agent<VmAgentApi>;
+  sinkAgent: Agent<SinkAgentApi>;
+  network: VmNetwork;
+  power: SwitchOff;
+}

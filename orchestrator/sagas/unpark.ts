@@ -1,0 +1,203 @@
+/**
+ * Unpark: the VM is switched on, its gateway processes come back from the sink with their present state.
+ *
+ *   {resume · freeze} → flip → checkpoint → {send · clock} → ▌restore▐ → release → tidy
+ *
+ * `resume` only starts the VM (milliseconds); the guest pages its memory in while the sink is dumped.
+ * The flows flip only when the sink is frozen, and it is dumped only when nothing can reach its stack any more.
+ * Packets for the VM wait at its port, where the hold has been armed since the park.
+ *
+ * A crash goes forward: somebody wants the VM, each step up to the pivot leaves the one good copy where the next
+ * one looks for it (the frozen sink, then its image), and going back would take longer than going on.
+ * A failure before the pivot goes back: the sink is restored from the image of the way back, gets the packets
+ * that waited, and runs; then the VM is switched off again. It is parked, as it was.
+ */
+import { SeamlessError } from '../../common/errors.ts';
+import type { Listener } from '../../criu/manifest.ts';
+import type { SinkStatus } from '../../sink-agent/api.ts';
+import { inDoubt, type SagaDefinition, type StepContext } from '../saga/definition.ts';
+import type { Wake } from '../vm/state.ts';
+import type { Ports } from './ports.ts';
+
+export interface UnparkState {
+  /** Of the image of the way back. */
+  imageId: string;
+  /** Of the park's image, which the VM still has. */
+  parkImageId: string;
+  sinkPort: string;
+  listeners: Listener[];
+  wake: Wake;
+  imageBytes?: number;
+}
+
+export function unparkSaga(ports: Ports): SagaDefinition<UnparkState> {
+  const { vmAgent, network, power } = ports;
+  return {
+    name: 'unpark',
+    afterCrash: 'forward',
+    persistMs: 60_000,
+    steps: [
+      [
+        {
+          name: 'resume',
+          async do() {
+            await power.switchOn();
+            return undefined;
+          },
+          // Undone last, when the sink answers again. A VM that can’t be switched off stays on: it costs memory only.
+          undo: async ({ parkImageId }, { wanted, log }) => {
+            await power
+              .switchOff(parkImageId, wanted)
+              .catch((error) => log.warn('switchOff.failed', { error }));
+          },
+        },
+        {
+          name: 'freeze',
+          attempts: 3,
+          do: (state, { signal }) => freeze(ports, state, signal),
+          undo: (_state, { signal }) => runSink(ports, signal),
+        },
+      ],
+      {
+        name: 'flip',
+        attempts: 3,
+        async do({ sinkPort }) {
+          await network.toVm(sinkPort);
+          return undefined;
+        },
+        // The sockets are back (see below), so its stack may have the packets; its processes are still stopped.
+        undo: async ({ sinkPort, listeners }) => {
+          await network.toSink(sinkPort, listeners);
+          await network.divert();
+        },
+      },
+      {
+        name: 'checkpoint',
+        attempts: 2,
+        timeoutMs: 60_000,
+        do: ({ imageId }, { signal }) => checkpoint(ports, imageId, signal),
+        undo: (_state, { signal }) => restoreInSink(ports, signal),
+      },
+      [
+        {
+          name: 'send',
+          attempts: 3,
+          timeoutMs: 60_000,
+          do: ({ imageId }, { signal }) => send(ports, imageId, signal),
+          undo: forgetInVm(ports),
+        },
+        {
+          name: 'clock',
+          attempts: 3,
+          async do(_state, { signal }) {
+            await vmAgent.call('setClock', { epochMs: Date.now() }, { signal, timeoutMs: 20_000 });
+            return undefined;
+          },
+          undo: null, // A right clock harms nobody.
+        },
+      ],
+      {
+        name: 'restore',
+        pivot: true,
+        attempts: 2,
+        timeoutMs: 90_000,
+        do: ({ imageId }, { signal }) => restoreInVm(ports, imageId, signal),
+        undo: null, // It failed for certain, or this is not reached.
+      },
+      {
+        name: 'release',
+        async do() {
+          await network.release();
+          return undefined;
+        },
+        undo: null,
+      },
+      {
+        name: 'tidy',
+        do: (state, context) => tidy(ports, state, context),
+        undo: null,
+      },
+    ],
+  };
+}
+
+async function sinkOf({ vm, sinkAgent }: Ports, signal: AbortSignal): Promise<SinkStatus> {
+  const sink = await sinkAgent.call('status', { vm }, { signal });
+  if (sink) return sink;
+  throw new SeamlessError('AGENT_REFUSED', `Expected a sink of ${vm}, got none: its processes are gone`);
+}
+
+/** After a failed or interrupted unpark the processes may be an image already: then that is the one to bring back. */
+async function freeze(ports: Ports, state: UnparkState, signal: AbortSignal): Promise<Partial<UnparkState>> {
+  const sink = await sinkOf(ports, signal);
+  if (sink.state === 'dumped') return { imageId: sink.imageId ?? state.imageId };
+  if (sink.state !== 'frozen') await ports.sinkAgent.call('freeze', { vm: ports.vm }, { signal });
+  return {};
+}
+
+async function checkpoint(ports: Ports, imageId: string, signal: AbortSignal): Promise<Partial<UnparkState>> {
+  const call = { signal, timeoutMs: 60_000 };
+  const { bytes } = await ports.sinkAgent.call('checkpoint', { vm: ports.vm, imageId }, call);
+  return { imageBytes: bytes };
+}
+
+async function restoreInSink(ports: Ports, signal: AbortSignal): Promise<void> {
+  const sink = await sinkOf(ports, signal);
+  if (sink.state !== 'dumped' || sink.imageId === null) return;
+  const { vm, sinkAgent } = ports;
+  await sinkAgent.call('restore', { vm, imageId: sink.imageId }, { signal, timeoutMs: 60_000 });
+}
+
+async function runSink(ports: Ports, signal: AbortSignal): Promise<void> {
+  const sink = await sinkOf(ports, signal);
+  if (sink.state !== 'running') await ports.sinkAgent.call('run', { vm: ports.vm }, { signal });
+}
+
+/** The VM’s agent may have the image, or even its processes, from an attempt that was interrupted. */
+async function send(ports: Ports, imageId: string, signal: AbortSignal): Promise<undefined> {
+  const call = { signal, timeoutMs: 60_000 };
+  const { state } = await ports.vmAgent.call('image', { imageId }, call);
+  if (state === null) await ports.sinkAgent.call('send', { vm: ports.vm, imageId }, call);
+  return undefined;
+}
+
+/** The next attempt has an image of its own, so this copy only takes room: no reason to be stuck. */
+function forgetInVm({ vmAgent }: Ports) {
+  return async ({ imageId }: UnparkState, { signal, log }: StepContext) => {
+    await vmAgent
+      .call('discard', { imageId, force: true }, { signal, timeoutMs: 5000 })
+      .catch((error) => log.warn('discard.failed', { error }));
+  };
+}
+
+/** The agent confirms that the processes run. A call that fails is followed by a look, for as long as it takes. */
+async function restoreInVm({ vmAgent }: Ports, imageId: string, signal: AbortSignal): Promise<undefined> {
+  const call = { signal, timeoutMs: 60_000 };
+  try {
+    await vmAgent.call('restore', { imageId }, call);
+  } catch (cause) {
+    const { state } = await vmAgent.call('image', { imageId }, call).catch((unknown) => {
+      throw inDoubt('The processes may run in the VM or not: its agent does not answer', unknown);
+    });
+    if (state !== 'restored') throw cause;
+  }
+  return undefined;
+}
+
+/** The VM is live and serves: what can’t be tidied now is forgotten at the next park, and no reason to be stuck. */
+async function tidy(ports: Ports, state: UnparkState, { signal, log }: StepContext): Promise<undefined> {
+  const { vm, vmAgent, sinkAgent, network } = ports;
+  const call = { signal, timeoutMs: 10_000 };
+  const left = (what: string) => (error: unknown) => log.warn('tidy.left', { what, error });
+  await Promise.all([
+    sinkAgent
+      .call('destroy', { vm, force: true }, call)
+      .then(() => network.unplug(state.sinkPort))
+      .catch(left('the sink')),
+    vmAgent.call('discard', { imageId: state.imageId, force: true }, call).catch(left('the image')),
+    vmAgent
+      .call('discard', { imageId: state.parkImageId, force: true }, call)
+      .catch(left('the park’s image')),
+  ]);
+  return undefined;
+}

@@ -1,0 +1,78 @@
+/** The orchestrator, assembled from its configuration. Starts what a crash interrupted before it takes requests. */
+import { mkdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { SeamlessError } from '../common/errors.ts';
+import type { Log } from '../common/log.ts';
+import type { SinkAgentApi, SinkAgentEvent } from '../sink-agent/api.ts';
+import { createRpcClient } from '../wire/rpc-client.ts';
+import { loadTls } from '../wire/tls.ts';
+import { followSinks } from './agents/sink-events.ts';
+import { startApi } from './api/server.ts';
+import type { Config } from './config.ts';
+import { manageVm } from './managed-vm.ts';
+import { hostLink } from './network/host-link.ts';
+import { type JournalRecord, openJournal } from './saga/journal.ts';
+
+export interface ServiceOptions {
+  config: Config;
+  log: Log;
+  /** Called after each durable record of the journal. */
+  onRecord?: (record: JournalRecord) => void;
+  /** The process must end: only a new start, from the journal, is safe. */
+  onFatal(error: unknown): void;
+}
+
+/** Milliseconds for which a running operation may go on when the service ends; the next start continues it. */
+const FINISH_MS = 5000;
+
+export async function startService(options: ServiceOptions): Promise<{ close(): Promise<void> }> {
+  const { config, log, onRecord, onFatal } = options;
+  const tls = loadTls(config.tls);
+  mkdirSync(config.stateDir, { recursive: true, mode: 0o700 });
+  const journal = openJournal(join(config.stateDir, 'journal.sqlite'), onRecord ? { onRecord } : {});
+  const ended = new AbortController();
+  const hosts = new Map(config.hosts.map((host) => [host.name, hostLink(host, log)]));
+  const sinkAgents = new Map(
+    config.sinks.map(({ name, agent: { address, port, serverName } }) => [
+      name,
+      createRpcClient<SinkAgentApi, SinkAgentEvent>({ address, port, peer: serverName, tls }),
+    ]),
+  );
+  const vms = new Map(
+    config.vms.map((vm) => {
+      const sink = found(config.sinks.find(({ name }) => name === vm.sink));
+      const vmHost = found(hosts.get(vm.host));
+      const sinkHost = found(hosts.get(sink.host));
+      const sinkAgent = found(sinkAgents.get(vm.sink));
+      const deps = { config, vm, sink, vmHost, sinkHost, sinkAgent, tls, journal, log, onFatal };
+      return [vm.name, manageVm(deps)] as const;
+    }),
+  );
+
+  for (const vm of vms.values()) vm.start();
+  for (const [name, agent] of sinkAgents) {
+    const sinkLog = log.with({ sink: name });
+    void followSinks(agent, (sink) => vms.get(sink.vm)?.driver.sinkSays(sink), sinkLog, ended.signal);
+    agent.call('describe', {}).catch((error) => sinkLog.warn('sinkAgent.unreachable', { error }));
+  }
+  const api = await startApi({ socket: config.socket, vms, journal, log });
+
+  return {
+    async close() {
+      await api.close();
+      const finished = Promise.all([...vms.values()].map(({ driver }) => driver.idle()));
+      await Promise.race([finished, new Promise((resolve) => setTimeout(resolve, FINISH_MS).unref())]);
+      ended.abort();
+      for (const vm of vms.values()) vm.close();
+      for (const agent of sinkAgents.values()) agent.close();
+      await Promise.all([...hosts.values()].map((host) => host.close()));
+      journal.close();
+    },
+  };
+}
+
+/** The configuration’s references have been checked. */
+function found<T>(value: T | undefined): T {
+  if (value !== undefined) return value;
+  throw new SeamlessError('INTERNAL', 'Expected a checked configuration');
+}

@@ -1,0 +1,81 @@
+/**
+ * Suspend-to-swap: the host gets most of the VM's memory back, and the VM wakes lazily, page by page.
+ *
+ *   balloon over what the guest can spare → squeeze the cgroup to 10 MB → lift → dummy restore (brings back just the
+ *   pages that a wake needs) → balloon over what that freed → pause
+ *
+ * The VM runs until the last step, so a wake costs nothing before it: `wanted` makes each step return early, and
+ * the balloon goes down again. Nothing here can lose anything; at worst less memory is freed.
+ */
+import type { Log } from '../../common/log.ts';
+import type { VmAgentApi } from '../../vm-agent/api.ts';
+import type { MemoryCgroup } from '../hypervisor/memory-cgroup.ts';
+import type { Qmp } from '../hypervisor/qmp.ts';
+import type { Agent } from '../sagas/ports.ts';
+import { inflateBalloon } from './balloon.ts';
+import type { SwitchOff, SwitchOffResult } from './switch-off.ts';
+
+export interface SuspendToSwapDeps {
+  qmp: Qmp;
+  cgroup: MemoryCgroup;
+  vmAgent: Agent<VmAgentApi>;
+  log: Log;
+}
+
+const FLOOR_BYTES = 10 * 1024 * 1024;
+
+export function suspendToSwap(deps: SuspendToSwapDeps): SwitchOff {
+  return {
+    method: 'swap',
+    switchOff: (imageId, wanted) => switchOff(deps, imageId, wanted),
+    switchOn: () => switchOn(deps),
+  };
+}
+
+async function switchOff(
+  deps: SuspendToSwapDeps,
+  imageId: string,
+  wanted: AbortSignal,
+): Promise<SwitchOffResult> {
+  const { qmp, cgroup, log } = deps;
+  const residentBeforeBytes = await cgroup.resident();
+  if (!(await isRunning(qmp)))
+    return { off: true, residentBeforeBytes, residentAfterBytes: residentBeforeBytes };
+  const stage = async (name: string, run: () => Promise<unknown>) => {
+    if (wanted.aborted) return;
+    const started = performance.now();
+    // What fails here frees less memory, and is worth no failure of the park.
+    await run().catch((error) => wanted.aborted || log.warn('switchOff.stageFailed', { stage: name, error }));
+    const residentMiB = Math.round((await cgroup.resident()) / 1024 / 1024);
+    log.info('switchOff.stage', { stage: name, ms: Math.round(performance.now() - started), residentMiB });
+  };
+  await stage('balloon', () => inflateBalloon(deps, { dropCaches: true }, wanted));
+  await stage('squeeze', () => cgroup.squeeze(FLOOR_BYTES, wanted));
+  await cgroup.lift();
+  await stage('dummyRestore', () =>
+    deps.vmAgent.call('dummyRestore', { imageId }, { signal: wanted, timeoutMs: 60_000 }),
+  );
+  await stage('balloonAgain', () => inflateBalloon(deps, { dropCaches: false }, wanted));
+  if (!wanted.aborted) await qmp.execute('stop');
+  // Wanted in the very moment of the pause: the unpark that follows begins with `switchOn`, gladly repeated.
+  if (wanted.aborted) await switchOn(deps);
+  return { off: !wanted.aborted, residentBeforeBytes, residentAfterBytes: await cgroup.resident() };
+}
+
+/** `cont` first: everything else can wait for the guest, the guest for nothing. */
+async function switchOn({ qmp, cgroup }: SuspendToSwapDeps): Promise<void> {
+  await Promise.all([qmp.execute('cont'), deflateBalloon(qmp), cgroup.lift()]);
+}
+
+/** The device takes a size, not “none”: one above the VM’s memory is cut to it. */
+async function deflateBalloon(qmp: Qmp): Promise<void> {
+  const { 'base-memory': memoryBytes } = await qmp.execute<{ 'base-memory': number }>(
+    'query-memory-size-summary',
+  );
+  await qmp.execute('balloon', { value: memoryBytes });
+}
+
+async function isRunning(qmp: Qmp): Promise<boolean> {
+  const { running } = await qmp.execute<{ running: boolean }>('query-status');
+  return running;
+}

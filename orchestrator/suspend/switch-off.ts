@@ -1,0 +1,17 @@
+/** How a parked VM is switched off and on again. Both directions ensure; both may be called again after a crash. */
+
+export interface SwitchOffResult {
+  /** False when `wanted` aborted it: the VM runs, with all its memory. */
+  off: boolean;
+  /** Resident memory of the VM's process before and after, in bytes. */
+  residentBeforeBytes: number;
+  residentAfterBytes: number;
+}
+
+export interface SwitchOff {
+  readonly method: 'swap' | 'ram';
+  /** @param imageId the VM's own image of its gateway processes, for the dummy restore. */
+  switchOff(imageId: string, wanted: AbortSignal): Promise<SwitchOffResult>;
+  /** The VM runs when this resolves; its memory comes back on demand. */
+  switchOn(): Promise<void>;
+}

@@ -1,0 +1,320 @@
+/**
+ * One VM: owns its state, decides on requests, runs its sagas. Everything that concerns the VM comes through here.
+ *
+ * Its mailbox is the event loop: each method runs from state to state without waiting, so that two messages never
+ * mix, and at most one saga runs at a time. The state is written to the journal before anything acts on it.
+ * Triggers are levels, not edges: at a start, after a park and after a reconnection the driver looks for what it may
+ * have missed (a frozen sink, a held connection request). A wake that fails is tried again, with back-off.
+ */
+import { randomBytes } from 'node:crypto';
+import { asSeamlessError, SeamlessError } from '../../common/errors.ts';
+import type { Log } from '../../common/log.ts';
+import type { SinkStatus } from '../../sink-agent/api.ts';
+import type { SagaDefinition, SagaOutcome } from '../saga/definition.ts';
+import { createSaga, runSaga } from '../saga/engine.ts';
+import type { Journal } from '../saga/journal.ts';
+import type { ParkState } from '../sagas/park.ts';
+import type { UnparkState } from '../sagas/unpark.ts';
+import { decide } from './admission.ts';
+import { type Parked, transition, type VmEvent, type VmState, type Wake } from './state.ts';
+import { heldWake, sinkWake } from './wake.ts';
+
+export interface DriverDeps {
+  vm: string;
+  journal: Journal;
+  log: Log;
+  park: SagaDefinition<ParkState>;
+  unpark: SagaDefinition<UnparkState>;
+  /** How many packets wait at the VM’s port. */
+  held(): Promise<number>;
+  /** Puts the flows of a parked VM back, after its bridges have forgotten them. */
+  reassert(parked: Parked): Promise<void>;
+  /** The journal can’t be written, or the engine has a defect: the process must end and recover. */
+  onFatal(error: unknown): void;
+}
+
+export interface Reply {
+  already: boolean;
+  /** Where the request’s fate can be followed; null when there is nothing to do. */
+  operation: string | null;
+}
+
+const RETRY_FIRST_MS = 1000;
+const RETRY_MOST_MS = 60_000;
+
+export class VmDriver {
+  readonly #deps: DriverDeps;
+  readonly #log: Log;
+  #state: VmState = { kind: 'awake' };
+  #since = Date.now();
+  #wanted = new AbortController();
+  #pendingWake: Wake | null = null;
+  #afterPark: PromiseWithResolvers<Reply> | null = null;
+  #failedWakes = 0;
+  #retry: NodeJS.Timeout | null = null;
+  #running: Promise<void> = Promise.resolve();
+  #stopped = false;
+
+  constructor(deps: DriverDeps) {
+    this.#deps = deps;
+    this.#log = deps.log.with({ vmId: deps.vm });
+  }
+
+  get name(): string {
+    return this.#deps.vm;
+  }
+
+  get state(): VmState {
+    return this.#state;
+  }
+
+  get since(): number {
+    return this.#since;
+  }
+
+  /** Takes up the state of the journal; an interrupted saga goes on in the background. */
+  start(): void {
+    const { journal, vm } = this.#deps;
+    const record = journal.last(vm, 'vmState');
+    if (record) {
+      this.#state = record.body.state as VmState;
+      this.#since = record.atMs;
+    }
+    const state = this.#state;
+    if (state.kind === 'parking') {
+      // The phase is not written with each pivot; the saga’s own records say it.
+      const passed = journal
+        .ofSaga(state.operation)
+        .some(({ step, event }) => step === 'flip' && event === 'succeeded');
+      if (passed) this.#state = { ...state, phase: 'after-pivot' };
+      this.#run('park', state.operation, 'recovered');
+    } else if (state.kind === 'unparking') {
+      this.#run('unpark', state.operation, 'recovered');
+    } else if (state.kind === 'parked') {
+      this.lookAgain();
+    }
+  }
+
+  /** @throws SeamlessError when the request is denied */
+  park(): Reply {
+    const decision = decide(this.#state, { type: 'park' });
+    if (decision.kind === 'deny') throw this.#denied(decision);
+    if (decision.kind === 'already') return { already: true, operation: decision.operation };
+    const operation = this.#newOperation('park');
+    this.#begin('park', operation, { type: 'parkStarted', operation }, { imageId: operation });
+    return { already: false, operation };
+  }
+
+  /** @throws SeamlessError when the request is denied */
+  async unpark({ force }: { force: boolean }): Promise<Reply> {
+    const decision = decide(this.#state, { type: 'unpark', force });
+    if (decision.kind === 'deny') throw this.#denied(decision);
+    if (decision.kind === 'already') return { already: true, operation: decision.operation };
+    switch (decision.action) {
+      case 'takeParkBack':
+        this.#wanted.abort();
+        return { already: false, operation: this.#operation() };
+      case 'unparkAfterPark':
+        this.#pendingWake ??= { cause: 'manual', trigger: null };
+        this.#wanted.abort();
+        this.#afterPark ??= Promise.withResolvers<Reply>();
+        return this.#afterPark.promise;
+      case 'resumeUnwinding': {
+        const operation = this.#operation() as string;
+        this.#apply({ type: 'unwindResumed' });
+        this.#run('park', operation, 'recovered');
+        return { already: false, operation };
+      }
+      default:
+        return { already: false, operation: this.#startUnpark({ cause: 'manual', trigger: null }) };
+    }
+  }
+
+  /** Activity: at the sink, or a connection request at the VM’s port. Duplicates coalesce. */
+  wake(wake: Wake): void {
+    if (this.#stopped) return;
+    const decision = decide(this.#state, { type: 'wake' });
+    if (decision.kind !== 'accept') return this.#log.debug('wake.ignored', { state: this.#state.kind });
+    this.#log.info('wake', { cause: wake.cause, detail: wake.trigger?.detail });
+    if (decision.action === 'startUnpark') {
+      if (this.#retry === null) this.#startUnpark(wake);
+      else this.#pendingWake ??= wake;
+      return;
+    }
+    this.#pendingWake ??= wake;
+    this.#wanted.abort();
+  }
+
+  /** What the sink agent says of this VM’s sink, at a change and at each connection. */
+  sinkSays(sink: SinkStatus): void {
+    if (sink.state === 'frozen' && this.#sinkOwns()) this.wake(sinkWake(sink.trigger));
+  }
+
+  /** Looks for what may have been missed, and puts back what may have been forgotten. */
+  lookAgain(): void {
+    const state = this.#state;
+    if (state.kind !== 'parked') return;
+    const look = async () => {
+      await this.#deps.reassert(state.parked);
+      const held = await this.#deps.held();
+      if (held > 0 && this.#state === state) this.wake(heldWake(held));
+    };
+    look().catch((error) => this.#log.warn('look.failed', { error }));
+  }
+
+  /** Resolves when no saga runs. */
+  async idle(): Promise<void> {
+    let running: Promise<void>;
+    do {
+      running = this.#running;
+      await running;
+    } while (running !== this.#running);
+  }
+
+  /** Starts nothing more. A saga that runs is left to the journal. */
+  stop(): void {
+    this.#stopped = true;
+    if (this.#retry) clearTimeout(this.#retry);
+  }
+
+  #sinkOwns(): boolean {
+    const { kind } = this.#state;
+    return kind === 'parked' || (kind === 'parking' && this.#state.phase === 'after-pivot');
+  }
+
+  #startUnpark(wake: Wake): string {
+    const operation = this.#newOperation('unpark');
+    if (this.#retry) clearTimeout(this.#retry);
+    this.#retry = null;
+    this.#pendingWake = null;
+    const event: VmEvent = { type: 'unparkStarted', operation };
+    const next = transition(this.#state, event);
+    if (next.kind !== 'unparking') throw new SeamlessError('INTERNAL', 'Expected to be unparking');
+    const { imageId: parkImageId, sinkPort, listeners } = next.parked;
+    const input: UnparkState = { imageId: operation, parkImageId, sinkPort, listeners, wake };
+    this.#begin('unpark', operation, event, input);
+    return operation;
+  }
+
+  /** The saga and the VM’s new state are one record in time: a crash finds both or neither. */
+  #begin(definition: 'park' | 'unpark', operation: string, event: VmEvent, input: object): void {
+    const { journal, vm } = this.#deps;
+    const next = transition(this.#state, event);
+    createSaga(journal, { id: operation, vm, definition, input }, [this.#stateRecord(next)]);
+    this.#enter(next);
+    this.#run(definition, operation, 'fresh');
+  }
+
+  #run(definition: 'park' | 'unpark', operation: string, how: 'fresh' | 'recovered'): void {
+    const { journal, log, park, unpark } = this.#deps;
+    this.#wanted = new AbortController();
+    const deps = { journal, log, wanted: this.#wanted.signal };
+    const ended =
+      definition === 'park'
+        ? runSaga(park, operation, { ...deps, onDone: (...step) => this.#parkStepDone(...step) }, how).then(
+            (outcome) => this.#parkEnded(outcome),
+          )
+        : // A wake is not taken back because the VM is wanted.
+          runSaga(unpark, operation, { ...deps, wanted: new AbortController().signal }, how).then((outcome) =>
+            this.#unparkEnded(outcome),
+          );
+    this.#running = ended.catch((thrown) => {
+      this.#log.error('driver.fatal', { error: asSeamlessError(thrown) });
+      this.#deps.onFatal(thrown);
+    });
+  }
+
+  #parkStepDone(step: { name: string; pivot?: true }, output: { held?: number }): void {
+    if (step.pivot) this.#enter(transition(this.#state, { type: 'pivotPassed' }));
+    if (step.name === 'divert' && output.held) this.wake(heldWake(output.held));
+  }
+
+  #parkEnded(outcome: SagaOutcome<ParkState>): void {
+    if (outcome.kind === 'unwound') {
+      this.#pendingWake = null;
+      this.#apply({ type: 'parkUnwound' });
+      return this.#settleAfterPark({ already: true, operation: null });
+    }
+    const { imageId, sinkPort = '', listeners = [] } = outcome.state;
+    const parked: Parked = { imageId, sinkPort, listeners };
+    if (outcome.kind === 'stuck') {
+      // Unwinding: the VM’s image is the good one. Forward: at the flip or after it, so the sink’s processes are.
+      this.#apply({
+        ...this.#stuck(outcome),
+        owner: outcome.direction === 'forward' ? { at: 'sink', parked } : { at: 'vm' },
+      });
+      return this.#settleAfterPark(new SeamlessError('VM_STUCK', outcome.error.message));
+    }
+    this.#apply({ type: 'parkSucceeded', parked });
+    if (this.#pendingWake) {
+      return this.#settleAfterPark({ already: false, operation: this.#startUnpark(this.#pendingWake) });
+    }
+    this.lookAgain();
+  }
+
+  #unparkEnded(outcome: SagaOutcome<UnparkState>): void {
+    const state = this.#state;
+    if (outcome.kind === 'succeeded') {
+      this.#failedWakes = 0;
+      return this.#apply({ type: 'unparkSucceeded' });
+    }
+    if (outcome.kind === 'stuck') {
+      if (state.kind !== 'unparking') throw new SeamlessError('INTERNAL', 'Expected to be unparking');
+      // Also when the VM may have the processes already: another unpark looks before each step.
+      return this.#apply({ ...this.#stuck(outcome), owner: { at: 'sink', parked: state.parked } });
+    }
+    this.#apply({ type: 'unparkUnwound' });
+    const afterMs = Math.min(RETRY_MOST_MS, RETRY_FIRST_MS * 2 ** this.#failedWakes);
+    this.#failedWakes += 1;
+    this.#retry = setTimeout(() => this.#retryWake(), afterMs);
+  }
+
+  #retryWake(): void {
+    this.#retry = null;
+    if (this.#stopped || this.#state.kind !== 'parked') return;
+    if (this.#pendingWake) this.#startUnpark(this.#pendingWake);
+    else this.lookAgain();
+  }
+
+  #stuck(outcome: Extract<SagaOutcome<object>, { kind: 'stuck' }>) {
+    const { step, error } = outcome;
+    const next = `Mend the cause, then run \`seamless unpark ${this.name} --force\`: it looks before each step and is safe.`;
+    return { type: 'sagaStuck', step, error, next } as const;
+  }
+
+  #settleAfterPark(result: Reply | SeamlessError): void {
+    const waiting = this.#afterPark;
+    this.#afterPark = null;
+    if (result instanceof SeamlessError) waiting?.reject(result);
+    else waiting?.resolve(result);
+  }
+
+  #apply(event: VmEvent): void {
+    const next = transition(this.#state, event);
+    this.#deps.journal.append([this.#stateRecord(next)]);
+    this.#enter(next);
+  }
+
+  #enter(next: VmState): void {
+    const from = this.#state.kind;
+    this.#state = next;
+    this.#since = Date.now();
+    this.#log.info('vm.state', { from, to: next.kind });
+  }
+
+  #stateRecord(state: VmState) {
+    return { vm: this.#deps.vm, event: 'vmState' as const, body: { from: this.#state.kind, state } };
+  }
+
+  #operation(): string | null {
+    return 'operation' in this.#state ? this.#state.operation : null;
+  }
+
+  #newOperation(kind: 'park' | 'unpark'): string {
+    return `${kind}-${this.name}-${Date.now().toString(36)}${randomBytes(2).toString('hex')}`;
+  }
+
+  #denied({ code, message }: { code: SeamlessError['code']; message: string }): SeamlessError {
+    return new SeamlessError(code, `${this.name}: ${message}`, { details: { state: this.#state.kind } });
+  }
+}

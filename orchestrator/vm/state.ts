@@ -1,0 +1,110 @@
+/**
+ * What a VM is, each state with exactly its data, and the one table of what may follow what.
+ *
+ *            parkStarted            pivotPassed              parkSucceeded
+ *   awake ──────────────▶ parking ──────────────▶ parking ──────────────────▶ parked
+ *     ▲ ▲                 before                  after                        │  ▲
+ *     │ └── parkUnwound ────┘                                    unparkStarted │  │ unparkUnwound
+ *     │                                                                        ▼  │
+ *     └──────────────────────────── unparkSucceeded ─────────────────────── unparking
+ *
+ *   parking, unparking ── sagaStuck ──▶ stuck ── unparkStarted (its processes are the sink's) ──▶ unparking
+ *                                         └───── unwindResumed (they are the VM's) ─────────────▶ parking, before
+ */
+import { type ErrorBody, SeamlessError } from '../../common/errors.ts';
+import type { Listener } from '../../criu/manifest.ts';
+import type { Trigger } from '../../sink-agent/trigger.ts';
+
+/** What an unpark must know of the park. */
+export interface Parked {
+  imageId: string;
+  sinkPort: string;
+  listeners: Listener[];
+}
+
+/** Why a VM wakes. A SYN is the trigger of a new connection; it has no process yet. */
+export type Wake =
+  | { cause: 'syscall'; trigger: Pick<Trigger, 'program' | 'pid' | 'syscall' | 'detail'> }
+  | { cause: 'syn'; trigger: { program: null; pid: null; syscall: 'SYN'; detail: string } }
+  | { cause: 'manual'; trigger: null };
+
+export type VmState =
+  | { kind: 'awake' }
+  | { kind: 'parking'; operation: string; phase: 'before-pivot' | 'after-pivot' }
+  | { kind: 'parked'; parked: Parked }
+  | { kind: 'unparking'; operation: string; parked: Parked }
+  | {
+      kind: 'stuck';
+      operation: string;
+      step: string;
+      error: ErrorBody;
+      /** `sink`: an unpark can be tried again. `vm`: the park can be taken back again. */
+      owner: { at: 'sink'; parked: Parked } | { at: 'vm' };
+      /** What the operator should do. */
+      next: string;
+    };
+
+export type VmEvent =
+  | { type: 'parkStarted'; operation: string }
+  | { type: 'pivotPassed' }
+  | { type: 'parkSucceeded'; parked: Parked }
+  | { type: 'parkUnwound' }
+  | { type: 'unparkStarted'; operation: string }
+  | { type: 'unparkSucceeded' }
+  | { type: 'unparkUnwound' }
+  | { type: 'unwindResumed' }
+  | {
+      type: 'sagaStuck';
+      step: string;
+      error: ErrorBody;
+      owner: { at: 'sink'; parked: Parked } | { at: 'vm' };
+      next: string;
+    };
+
+export function transition(state: VmState, event: VmEvent): VmState {
+  switch (event.type) {
+    case 'parkStarted':
+      if (state.kind === 'awake') {
+        return { kind: 'parking', operation: event.operation, phase: 'before-pivot' };
+      }
+      break;
+    case 'pivotPassed':
+      if (state.kind === 'parking') return { ...state, phase: 'after-pivot' };
+      break;
+    case 'parkSucceeded':
+      if (state.kind === 'parking') return { kind: 'parked', parked: event.parked };
+      break;
+    case 'parkUnwound':
+      if (state.kind === 'parking' && state.phase === 'before-pivot') return { kind: 'awake' };
+      break;
+    case 'unparkStarted':
+      if (state.kind === 'parked') {
+        return { kind: 'unparking', operation: event.operation, parked: state.parked };
+      }
+      if (state.kind === 'stuck' && state.owner.at === 'sink') {
+        return { kind: 'unparking', operation: event.operation, parked: state.owner.parked };
+      }
+      break;
+    case 'unparkSucceeded':
+      if (state.kind === 'unparking') return { kind: 'awake' };
+      break;
+    case 'unparkUnwound':
+      if (state.kind === 'unparking') return { kind: 'parked', parked: state.parked };
+      break;
+    case 'unwindResumed':
+      if (state.kind === 'stuck' && state.owner.at === 'vm') {
+        return { kind: 'parking', operation: state.operation, phase: 'before-pivot' };
+      }
+      break;
+    case 'sagaStuck':
+      if (state.kind === 'parking' || state.kind === 'unparking') {
+        const { step, error, owner, next } = event;
+        return { kind: 'stuck', operation: state.operation, step, error, owner, next };
+      }
+      break;
+  }
+  throw new SeamlessError(
+    'ILLEGAL_TRANSITION',
+    `Expected an event that may follow “${state.kind}”, got “${event.type}”`,
+  );
+}
