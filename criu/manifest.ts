@@ -56,6 +56,8 @@ export interface External {
   restoreKey: string;
   /** Where it is open; in a sink any use of it is activity. */
   descriptors: { pid: number; fd: number }[];
+  /** Of a journal stream: how journald labels what comes through it. */
+  journal?: { identifier: string; unit: string; priority: number; levelPrefix: boolean };
 }
 
 /** A file that the processes hold or map; the sink has a dummy of the same size, mode and owner in its place. */

@@ -14,19 +14,31 @@ export interface CriuRun {
   pid: number;
   /** Resolves when CRIU exits 0; else rejects with `CHECKPOINT_FAILED` or `RESTORE_FAILED`. */
   done: Promise<void>;
+  /** With `gated`: resolves when CRIU waits for `decide`, all its work done but for the last step. Rejects as `done` does. */
+  reached: Promise<void>;
+  /**
+   * With `gated`: `true` lets CRIU take the last step (end the dumped processes, let the restored ones go), `false` makes it
+   * undo its work (let the dumped ones go on, end the restored ones with their connections untouched) and fail.
+   */
+  decide(commit: boolean): void;
 }
 
 export interface CriuOptions {
-  /** What leads into CRIU's namespaces: `['nsenter', …]`, or a shell that execs it. Empty: run it here. */
+  /** What leads into CRIU's namespaces: `['nsenter', …]`. Empty: run it here. */
   prefix?: readonly string[];
-  /** Descriptors that CRIU gets, from number 3 on. A socket must have been set to block. */
+  /** Descriptors that CRIU gets; `inheritedFd` says under which number. A socket must have been set to block. */
   descriptors?: readonly (number | Socket)[];
-  env?: Record<string, string>;
+  /** Stop at the gate (criu/gate.sh). Whether CRIU's side of it ends with us: see there. */
+  gated?: boolean;
   timeoutMs?: number;
 }
 
+/** To be given as `actionScript` along with `gated`. */
+export const GATE_SCRIPT = join(import.meta.dirname, 'gate.sh');
+
 const LOG_TAIL_LINES = 25;
-const FIRST_INHERITED_FD = 3;
+/** Number 3 is the gate's, whether there is one or not. */
+const FIRST_INHERITED_FD = 4;
 
 /** `criu --version` of this machine, as `4.2.1`. */
 export async function criuVersion(): Promise<string> {
@@ -38,20 +50,32 @@ export async function criuVersion(): Promise<string> {
 }
 
 /** The number under which CRIU sees the descriptor at `index` of `CriuOptions.descriptors`. */
-export const inheritedFd = (index: number): number => FIRST_INHERITED_FD + index;
+export function inheritedFd(index: number): number {
+  return FIRST_INHERITED_FD + index;
+}
 
 /** Starts CRIU with arguments from criu/arguments.ts; `folder` is the image folder that these name. */
 export function startCriu(args: readonly string[], folder: string, options: CriuOptions = {}): CriuRun {
   const [program = 'criu', ...rest] = [...(options.prefix ?? []), 'criu', ...args];
-  const stdio: StdioOptions = ['ignore', 'ignore', 'pipe', ...(options.descriptors ?? [])];
-  const child = spawn(program, rest, {
-    stdio,
-    cwd: '/',
-    ...(options.env ? { env: { ...process.env, ...options.env } } : {}),
-  });
+  const stdio: StdioOptions = [
+    'ignore',
+    'ignore',
+    'pipe',
+    options.gated ? 'pipe' : 'ignore',
+    ...(options.descriptors ?? []),
+  ];
+  const child = spawn(program, rest, { stdio, cwd: '/' });
+  const gate = options.gated ? (child.stdio[3] as Socket) : null;
   const done = ending(child, [program, ...rest], folder, args[0] === 'dump', options.timeoutMs ?? 60_000);
-  done.catch(() => {}); // reported to whoever awaits it; another tree may fail first
-  return { pid: child.pid ?? -1, done };
+  const reached = Promise.race([
+    new Promise<void>((resolve) => gate?.once('data', () => resolve())),
+    done.then(() => Promise.reject(new SeamlessError('INTERNAL', 'CRIU ended without stopping at its gate'))),
+  ]);
+  // Both are reported to whoever awaits them; another tree may fail first.
+  done.catch(() => {});
+  reached.catch(() => {});
+  gate?.on('error', () => {}); // CRIU is gone; `done` says why
+  return { pid: child.pid ?? -1, done, reached, decide: (commit) => gate?.end(commit ? '0\n' : '1\n') };
 }
 
 async function ending(

@@ -1,0 +1,208 @@
+/**
+ * The checkpoint of a gateway set: all process trees or none, and systemd goes on believing in the units.
+ *
+ *   placeholders → CRIU dumps each tree and stops at its gate → manifest → MAINPID=placeholder → commit → nothing left
+ *
+ * At the gates all processes exist, stopped, and all images are complete; up to there any failure lets everything go on as before.
+ */
+import { mkdir, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { asSeamlessError, SeamlessError } from '../../common/errors.ts';
+import { dumpArguments } from '../../criu/arguments.ts';
+import { MANIFEST_VERSION, type Manifest, type ProcessTree } from '../../criu/manifest.ts';
+import { type CriuRun, GATE_SCRIPT, startCriu } from '../../criu/run.ts';
+import type { AgentContext } from '../context.ts';
+import { externalsOf } from '../gateway/externals.ts';
+import { readDetails } from '../gateway/mappings.ts';
+import { type Discovery, discover } from '../gateway/scan.ts';
+import { type Process, readProcess } from '../gateway/snapshot.ts';
+import { MANIFEST_FILE } from '../images.ts';
+import { awaitGone, isAlive } from '../processes.ts';
+import { restoreTrees } from '../restore/restore.ts';
+import { moveMainPid } from '../systemd/notify.ts';
+import { heldFiles } from './held-files.ts';
+import { endPlaceholders, enterNamespaces, type Placeholder, startPlaceholder } from './placeholders.ts';
+
+const GONE_TIMEOUT_MS = 5000;
+
+/** Dumps the gateway set into `imageId`. Throws `VM_UNPARKABLE` or `CHECKPOINT_FAILED`; then everything runs as before. */
+export async function checkpoint(
+  context: AgentContext,
+  imageId: string,
+): Promise<{ manifest: Manifest; bytes: number }> {
+  const { state, images, log } = context;
+  const found = await discover(context.managementAddress, context.units);
+  assertMovable(found);
+  const folder = images.folder(imageId);
+  await images.remove(imageId);
+  await mkdir(folder, { recursive: true, mode: 0o700 });
+  const trees = treesToDump(found);
+  const placeholders: Placeholder[] = [];
+  const record = (phase: 'dumping' | 'committing' | 'dumped') =>
+    state.write({ away: { phase, imageId, placeholders } });
+  let runs: CriuRun[] = [];
+  let isCommitted = false;
+  try {
+    for (const request of placeholderRequests(trees, found)) {
+      placeholders.push(startPlaceholder(request));
+      record('dumping');
+    }
+    runs = await Promise.all(trees.map((tree) => startDump(context, folder, tree)));
+    await Promise.all(runs.map(({ reached }) => reached));
+    log.info('checkpoint.stopped', { imageId, trees: trees.length });
+    const manifest = await writeManifest(context, imageId, found, trees);
+    for (const { mainPid, pid } of placeholders) if (mainPid > 0) await moveMainPid(mainPid, pid);
+    record('committing');
+    isCommitted = true;
+    for (const run of runs) run.decide(true);
+    await Promise.all(runs.map(({ done }) => done));
+    await awaitGone(
+      trees.flatMap(({ processes }) => processes),
+      GONE_TIMEOUT_MS,
+    );
+    record('dumped');
+    state.write({ images: { [imageId]: 'dumped' } });
+    return { manifest, bytes: await images.bytes(imageId) };
+  } catch (thrown) {
+    for (const run of runs) run.decide(false);
+    await Promise.allSettled(runs.map(({ done }) => done));
+    if (isCommitted) await bringBack(context, imageId, trees);
+    await undoCheckpoint(context, imageId, placeholders);
+    const error = asSeamlessError(thrown);
+    throw error.code === 'CHECKPOINT_FAILED'
+      ? error
+      : new SeamlessError('CHECKPOINT_FAILED', error.message, { cause: thrown, details: error.details });
+  }
+}
+
+/** Makes everything as if the checkpoint had not been: the main PIDs, no placeholders, no image. */
+export async function undoCheckpoint(
+  context: AgentContext,
+  imageId: string,
+  placeholders: readonly Placeholder[],
+): Promise<void> {
+  for (const { mainPid, pid, unit } of placeholders) {
+    if (mainPid === 0 || !isAlive(pid)) continue;
+    await moveMainPid(pid, mainPid).catch((error: unknown) =>
+      context.log.warn('mainpid.failed', { unit, error }),
+    );
+  }
+  endPlaceholders(placeholders);
+  await context.images.remove(imageId);
+  context.state.write({ away: null, images: { [imageId]: null } });
+}
+
+function assertMovable({ scan }: Discovery): void {
+  const [first] = scan.refusals;
+  if (first) {
+    throw new SeamlessError(
+      'VM_UNPARKABLE',
+      `${first.program}[${first.pid}]: ${first.reason}. ${first.remedy}`,
+      {
+        details: { refusals: scan.refusals },
+      },
+    );
+  }
+  if (scan.processes.length === 0) {
+    throw new SeamlessError(
+      'VM_UNPARKABLE',
+      'No process listens on the production network: nothing would answer for the VM',
+      {
+        details: { refusals: [] },
+      },
+    );
+  }
+}
+
+function treesToDump({ set, snapshot, details }: Discovery): ProcessTree[] {
+  return set.trees.map(({ root, members }) => {
+    const processes = members.flatMap((pid) => snapshot.processes.get(pid) ?? []);
+    const own = details.get(root)?.ownNamespaces ?? [];
+    return {
+      folder: `tree-${root}`,
+      root,
+      processes: processes.map(({ pid, parent, program, cgroup }) => ({ pid, parent, program, cgroup })),
+      externals: externalsOf(processes, snapshot),
+      namespaces: own.filter((kind) => kind === 'mnt' || kind === 'uts'),
+    };
+  });
+}
+
+function placeholderRequests(trees: readonly ProcessTree[], { units, snapshot }: Discovery) {
+  const requests = new Map<string, Parameters<typeof startPlaceholder>[0]>();
+  for (const tree of trees) {
+    for (const { pid, cgroup } of tree.processes) {
+      if (requests.has(cgroup)) continue;
+      const unit = snapshot.processes.get(pid)?.unit ?? '';
+      const mainPid = units.get(unit)?.mainPid ?? 0;
+      const session = /^session-(.+)\.scope$/.exec(unit)?.[1];
+      const fifo = tree.externals.find(({ kind, owner }) => kind === 'session-fifo' && owner === session);
+      requests.set(cgroup, {
+        cgroup,
+        unit,
+        // Only of the cgroup that the main process is in: a unit may have several.
+        mainPid: snapshot.processes.get(mainPid)?.cgroup === cgroup && isMember(trees, mainPid) ? mainPid : 0,
+        ...(fifo ? { fifo: `/run/systemd/sessions/${session}.ref` } : {}),
+        ...(tree.namespaces.length > 0 ? { within: { pid: tree.root, namespaces: tree.namespaces } } : {}),
+      });
+    }
+  }
+  return [...requests.values()];
+}
+
+function isMember(trees: readonly ProcessTree[], pid: number): boolean {
+  return trees.some(({ processes }) => processes.some((process) => process.pid === pid));
+}
+
+async function startDump(context: AgentContext, imageFolder: string, tree: ProcessTree): Promise<CriuRun> {
+  const folder = join(imageFolder, tree.folder);
+  await mkdir(folder, { mode: 0o700 });
+  const externals = tree.externals.map(({ dumpKey }) => dumpKey);
+  const args = dumpArguments(context.criuVersion, {
+    root: tree.root,
+    folder,
+    externals,
+    actionScript: GATE_SCRIPT,
+  });
+  return startCriu(args, folder, { gated: true, prefix: enterNamespaces(tree.root, tree.namespaces) });
+}
+
+/** Looks again, at the stopped processes: what the image holds is what they have now, not what they had at the scan. */
+async function writeManifest(
+  context: AgentContext,
+  imageId: string,
+  found: Discovery,
+  trees: readonly ProcessTree[],
+): Promise<Manifest> {
+  const holders = trees.flatMap((tree) =>
+    tree.processes.map(({ pid }) => {
+      const process: Process | null = readProcess(pid);
+      if (!process)
+        throw new SeamlessError('CHECKPOINT_FAILED', `Process ${pid} ended while it was being dumped`);
+      return { process, mappings: readDetails(pid).mappings, hasOwnMounts: tree.namespaces.includes('mnt') };
+    }),
+  );
+  const manifest: Manifest = {
+    version: MANIFEST_VERSION,
+    imageId,
+    vm: context.vm,
+    templateId: context.templateId,
+    criuVersion: context.criuVersion,
+    network: found.network,
+    trees: [...trees],
+    files: heldFiles(holders, found.snapshot.sockets),
+    listeners: found.set.listeners,
+  };
+  await writeFile(join(context.images.folder(imageId), MANIFEST_FILE), JSON.stringify(manifest));
+  return manifest;
+}
+
+/** After a commit that failed for some tree: those that are gone come back from their image, so that all run here again. */
+async function bringBack(
+  context: AgentContext,
+  imageId: string,
+  trees: readonly ProcessTree[],
+): Promise<void> {
+  const gone = trees.filter(({ processes }) => !processes.every(({ pid }) => isAlive(pid)));
+  await restoreTrees(context, context.images.folder(imageId), gone, []);
+}

@@ -1,0 +1,69 @@
+/** Every file that gateway processes hold, with what the sink needs to put a dummy or the template's own file in its place. */
+import { lstatSync, readlinkSync, type Stats } from 'node:fs';
+import type { HeldFile } from '../../criu/manifest.ts';
+import { socketInode } from '../gateway/closure.ts';
+import type { Mapping } from '../gateway/mappings.ts';
+import type { Process } from '../gateway/snapshot.ts';
+import type { Socket } from '../gateway/sockets.ts';
+
+/** The kernel's own trees: the sink has them of its own. */
+const KERNEL_TREES = /^\/(proc|sys|dev\/pts|dev\/shm|dev\/ptmx)(\/|$)/;
+
+export interface Holder {
+  process: Process;
+  mappings: readonly Mapping[];
+  /** It sees a tree of its own (PrivateTmp=). */
+  hasOwnMounts: boolean;
+}
+
+/** Descriptors, mappings, working and root directory, executable and bound unix sockets of `holders`, each path once, sorted. */
+export function heldFiles(holders: readonly Holder[], sockets: ReadonlyMap<number, Socket>): HeldFile[] {
+  const files = new Map<string, HeldFile>();
+  const add = (holder: Holder, path: string, executable: boolean) => {
+    if (!path.startsWith('/') || path.endsWith(' (deleted)') || KERNEL_TREES.test(path)) return;
+    const known = files.get(path);
+    if (known) {
+      known.executable ||= executable;
+      return;
+    }
+    const root = holder.hasOwnMounts ? `/proc/${holder.process.pid}/root` : '';
+    const stats = lstatSync(root + path, { throwIfNoEntry: false });
+    if (stats) files.set(path, describe(path, stats, executable));
+  };
+  for (const holder of holders) {
+    const { pid, executable, descriptors } = holder.process;
+    add(holder, executable, true);
+    add(holder, readlinkSync(`/proc/${pid}/cwd`), false);
+    add(holder, readlinkSync(`/proc/${pid}/root`), false);
+    for (const { path, deleted, executable: runs } of holder.mappings) if (!deleted) add(holder, path, runs);
+    for (const { target } of descriptors) add(holder, boundPath(target, sockets) ?? target, false);
+  }
+  return [...files.values()].sort((a, b) => (a.path < b.path ? -1 : 1));
+}
+
+function boundPath(target: string, sockets: ReadonlyMap<number, Socket>): string | null {
+  const inode = socketInode(target);
+  const socket = inode === null ? undefined : sockets.get(inode);
+  return socket?.kind === 'unix' ? socket.path : null;
+}
+
+function describe(path: string, stats: Stats, executable: boolean): HeldFile {
+  return {
+    path,
+    type: typeOf(stats),
+    mode: stats.mode & 0o7777,
+    uid: stats.uid,
+    gid: stats.gid,
+    size: stats.size,
+    mtime: Math.floor(stats.mtimeMs / 1000),
+    executable,
+  };
+}
+
+function typeOf(stats: Stats): HeldFile['type'] {
+  if (stats.isDirectory()) return 'directory';
+  if (stats.isFIFO()) return 'fifo';
+  if (stats.isSocket()) return 'socket';
+  if (stats.isSymbolicLink()) return 'symlink';
+  return stats.isCharacterDevice() ? 'char' : 'file';
+}

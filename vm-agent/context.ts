@@ -1,0 +1,17 @@
+/** What every operation of the agent works with; made once, by main.ts. */
+import type { Log } from '../common/log.ts';
+import type { ImageStore } from './images.ts';
+import type { StateFile } from './state.ts';
+import type { UnitReader } from './systemd/unit.ts';
+
+export interface AgentContext {
+  vm: string;
+  templateId: string;
+  criuVersion: string;
+  /** The address that the agent listens on; its network is not part of what moves. */
+  managementAddress: string;
+  images: ImageStore;
+  state: StateFile;
+  units: UnitReader;
+  log: Log;
+}

@@ -1,0 +1,84 @@
+/**
+ * Ends that gateway processes hold and that stay in the VM: the streams to journald, and the FIFO by which logind knows that
+ * a session lives. CRIU is told to leave them out; each side puts a fresh end in their place.
+ */
+import { readdirSync, readFileSync, statSync } from 'node:fs';
+import type { External } from '../../criu/manifest.ts';
+import { socketInode } from './closure.ts';
+import type { Process, Snapshot } from './snapshot.ts';
+import type { Socket, UnixSocket } from './sockets.ts';
+
+export const JOURNAL_STDOUT = '/run/systemd/journal/stdout';
+const JOURNAL_STREAMS = '/run/systemd/journal/streams';
+const SESSION_FIFO = /^\/run\/systemd\/sessions\/([^/]+)\.ref$/;
+
+/** Datagram sockets of the system that anybody may write to; CRIU reconnects them by path (`--ext-unix-sk`). */
+export const KNOWN_DATAGRAM_PEERS: readonly string[] = [
+  '/run/systemd/journal/dev-log',
+  '/run/systemd/journal/socket',
+  '/run/systemd/journal/syslog',
+  '/run/systemd/notify',
+  '/dev/log',
+];
+
+/** True for a stream whose other end is journald's. */
+export function isJournalStream(socket: UnixSocket, sockets: ReadonlyMap<number, Socket>): boolean {
+  const peer = sockets.get(socket.peer);
+  return socket.type === 'stream' && peer?.kind === 'unix' && peer.path === JOURNAL_STDOUT;
+}
+
+export function isSessionFifo(target: string): boolean {
+  return SESSION_FIFO.test(target.replace(/ \(deleted\)$/, ''));
+}
+
+/** The external ends of a tree's processes, each once, with the places where it is open. */
+export function externalsOf(members: readonly Process[], snapshot: Snapshot): External[] {
+  const externals = new Map<string, External>();
+  for (const { pid, unit, descriptors } of members) {
+    for (const { fd, target } of descriptors) {
+      const external = journalStream(target, unit, snapshot) ?? sessionFifo(pid, fd, target);
+      if (!external) continue;
+      const known = externals.get(external.dumpKey) ?? external;
+      known.descriptors.push({ pid, fd });
+      externals.set(external.dumpKey, known);
+    }
+  }
+  return [...externals.values()];
+}
+
+function journalStream(target: string, unit: string, snapshot: Snapshot): External | null {
+  const inode = socketInode(target);
+  const socket = inode === null ? undefined : snapshot.sockets.get(inode);
+  if (socket?.kind !== 'unix' || !isJournalStream(socket, snapshot.sockets)) return null;
+  const stream = readJournalStream(socket.peer);
+  return {
+    kind: 'journal-stream',
+    owner: stream.unit || unit,
+    dumpKey: `unix[${inode}]`,
+    restoreKey: `socket:[${inode}]`,
+    descriptors: [],
+    journal: stream,
+  };
+}
+
+/** How journald was told to label the stream; it keeps that in a file named after its own end, whose name we find by its inode. */
+function readJournalStream(peer: number): NonNullable<External['journal']> {
+  const name = readdirSync(JOURNAL_STREAMS).find((file) => file.endsWith(`:${peer}`));
+  const text = name ? readFileSync(`${JOURNAL_STREAMS}/${name}`, 'utf8') : '';
+  const value = (key: string) => new RegExp(`^${key}=(.*)$`, 'm').exec(text)?.[1] ?? '';
+  return {
+    identifier: value('IDENTIFIER'),
+    unit: value('UNIT'),
+    priority: Number(value('PRIORITY') || 30),
+    levelPrefix: value('LEVEL_PREFIX') !== '0',
+  };
+}
+
+function sessionFifo(pid: number, fd: number, target: string): External | null {
+  const session = SESSION_FIFO.exec(target)?.[1];
+  if (session === undefined) return null;
+  // CRIU's name of an open file is its mount and inode, in hexadecimal.
+  const mount = /^mnt_id:\s*(\d+)/m.exec(readFileSync(`/proc/${pid}/fdinfo/${fd}`, 'latin1'))?.[1];
+  const key = `file[${Number(mount).toString(16)}:${statSync(`/proc/${pid}/fd/${fd}`).ino.toString(16)}]`;
+  return { kind: 'session-fifo', owner: session, dumpKey: key, restoreKey: key, descriptors: [] };
+}

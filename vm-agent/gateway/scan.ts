@@ -1,0 +1,45 @@
+/** Discovery: snapshot → gateway set → refusals. Also what a checkpoint starts from. */
+import type { NetworkIdentity } from '../../criu/manifest.ts';
+import type { GatewayProcess, GatewayScan } from '../api.ts';
+import { bareAddresses, readNetwork } from '../checkpoint/network.ts';
+import type { UnitFacts, UnitReader } from '../systemd/unit.ts';
+import { type GatewaySet, gatewaySet } from './closure.ts';
+import { type ProcessDetails, readDetails } from './mappings.ts';
+import { refusalsOf } from './refusals.ts';
+import { readSnapshot, type Snapshot } from './snapshot.ts';
+
+export interface Discovery {
+  network: NetworkIdentity;
+  snapshot: Snapshot;
+  set: GatewaySet;
+  details: Map<number, ProcessDetails>;
+  units: Map<string, UnitFacts>;
+  scan: GatewayScan;
+}
+
+/** @param managementAddress the agent's own: what uses it is not of the production network. */
+export async function discover(managementAddress: string, unitReader: UnitReader): Promise<Discovery> {
+  const [network, snapshot] = await Promise.all([readNetwork(managementAddress), readSnapshot()]);
+  const options = { agent: process.pid, addresses: bareAddresses(network), managementAddress };
+  const set = gatewaySet(snapshot, options);
+  const details = new Map<number, ProcessDetails>();
+  for (const pid of set.members.keys()) {
+    try {
+      details.set(pid, readDetails(pid));
+    } catch {
+      set.members.delete(pid); // it has ended since
+    }
+  }
+  const units = await unitReader.read(unitsOf(set, snapshot));
+  const refusals = refusalsOf({ snapshot, set, details, units, options });
+  const processes = [...set.members].flatMap(([pid, because]): GatewayProcess[] => {
+    const found = snapshot.processes.get(pid);
+    return found ? [{ pid, because, parent: found.parent, program: found.program, unit: found.unit }] : [];
+  });
+  return { network, snapshot, set, details, units, scan: { processes, listeners: set.listeners, refusals } };
+}
+
+function unitsOf(set: GatewaySet, snapshot: Snapshot): string[] {
+  const units = [...set.members.keys()].map((pid) => snapshot.processes.get(pid)?.unit ?? '');
+  return [...new Set(units)].filter((unit) => unit !== '');
+}

@@ -1,0 +1,137 @@
+/**
+ * The guest's sockets by inode: addresses from /proc/net, unix peers from sock_diag by way of `ss`, since no file says
+ * which socket is at the other end of a unix connection.
+ */
+import { readFileSync } from 'node:fs';
+import { exec } from '../../common/exec.ts';
+
+export interface InetSocket {
+  kind: 'inet';
+  protocol: 'tcp' | 'udp';
+  state: 'listening' | 'connected';
+  local: Endpoint;
+  remote: Endpoint;
+}
+
+export interface UnixSocket {
+  kind: 'unix';
+  type: 'stream' | 'dgram' | 'seqpacket';
+  listening: boolean;
+  /** Where it is bound, `''` if nowhere; `@…` is an abstract name. */
+  path: string;
+  /** Inode of the other end, 0 without one. */
+  peer: number;
+}
+
+/** Kinds that CRIU can't dump. */
+export interface UnmovableSocket {
+  kind: 'raw' | 'packet' | 'ping' | 'sctp';
+}
+
+export type Socket = InetSocket | UnixSocket | UnmovableSocket;
+
+export interface Endpoint {
+  address: string;
+  port: number;
+}
+
+/** Files of /proc/net whose sockets can't move, and the column of the inode in each. */
+const UNMOVABLE: readonly { file: string; kind: UnmovableSocket['kind']; column: number }[] = [
+  { file: 'raw', kind: 'raw', column: 9 },
+  { file: 'raw6', kind: 'raw', column: 9 },
+  { file: 'icmp', kind: 'ping', column: 9 },
+  { file: 'icmp6', kind: 'ping', column: 9 },
+  { file: 'packet', kind: 'packet', column: 8 },
+  { file: 'sctp/eps', kind: 'sctp', column: 7 },
+  { file: 'sctp/assocs', kind: 'sctp', column: 10 },
+];
+
+export async function readSockets(): Promise<Map<number, Socket>> {
+  const { stdout } = await exec(['ss', '--unix', '--all', '--no-header', '--numeric']);
+  const sockets = new Map<number, Socket>(parseUnix(stdout));
+  for (const protocol of ['tcp', 'udp'] as const) {
+    for (const file of [protocol, `${protocol}6`]) {
+      for (const [inode, socket] of parseInet(procNet(file), protocol)) sockets.set(inode, socket);
+    }
+  }
+  for (const { file, kind, column } of UNMOVABLE) {
+    for (const line of procNet(file).split('\n').slice(1)) {
+      const inode = Number(line.trim().split(/\s+/)[column]);
+      if (inode > 0) sockets.set(inode, { kind });
+    }
+  }
+  return sockets;
+}
+
+/** Lines of /proc/net/{tcp,udp}[6]. */
+export function parseInet(text: string, protocol: InetSocket['protocol']): [number, InetSocket][] {
+  const rows = text
+    .split('\n')
+    .slice(1)
+    .map((line) => line.trim().split(/\s+/));
+  return rows.flatMap(([, local = '', remote = '', state = '', , , , , , inode = '0']) => {
+    // State 0A is TCP_LISTEN, 07 TCP_CLOSE: what an unconnected UDP socket is in. Inode 0: no process has it any more.
+    const listening = state === (protocol === 'tcp' ? '0A' : '07');
+    if (inode === '0') return [];
+    const socket: InetSocket = {
+      kind: 'inet',
+      protocol,
+      state: listening ? 'listening' : 'connected',
+      local: parseEndpoint(local),
+      remote: parseEndpoint(remote),
+    };
+    return [[Number(inode), socket]];
+  });
+}
+
+/** Output of `ss --unix --all --no-header`: type, state, two queues, path, inode, peer's path, peer's inode. */
+export function parseUnix(text: string): [number, UnixSocket][] {
+  const types: Record<string, UnixSocket['type']> = { u_str: 'stream', u_dgr: 'dgram', u_seq: 'seqpacket' };
+  return text.split('\n').flatMap((line) => {
+    const match = /^(u_\w+)\s+(\S+)\s+\d+\s+\d+\s+(.*?)\s+(\d+)\s+(\S.*?)\s+(\d+)\s*$/.exec(line);
+    const type = types[match?.[1] ?? ''];
+    if (!match || !type) return [];
+    const [, , state, path = '*', inode, , peer] = match;
+    return [
+      [
+        Number(inode),
+        {
+          kind: 'unix',
+          type,
+          listening: state === 'LISTEN',
+          path: path === '*' ? '' : path,
+          peer: Number(peer),
+        },
+      ],
+    ];
+  });
+}
+
+/** `0B00A8C0:0016` → 192.168.0.11:22. The kernel prints the address as 32-bit words in the machine's (little-endian) order. */
+function parseEndpoint(text: string): Endpoint {
+  const [hex = '', port = '0'] = text.split(':');
+  const bytes = Buffer.from(hex, 'hex');
+  for (let at = 0; at + 4 <= bytes.length; at += 4) bytes.subarray(at, at + 4).reverse();
+  return {
+    address: bytes.length === 16 ? ipv6(bytes) : [...bytes].join('.'),
+    port: Number.parseInt(port, 16),
+  };
+}
+
+function ipv6(bytes: Buffer): string {
+  const isMapped = bytes.readUInt32BE(8) === 0xffff && bytes.readBigUInt64BE(0) === 0n;
+  if (isMapped) return [...bytes.subarray(12)].join('.');
+  const groups = Array.from({ length: 8 }, (_, index) => bytes.readUInt16BE(index * 2).toString(16));
+  const longest = (groups.join(':').match(/\b0(:0)+\b/g) ?? []).sort((a, b) => b.length - a.length)[0];
+  if (!longest) return groups.join(':');
+  const [before = '', ...after] = groups.join(':').split(longest);
+  return `${before.replace(/:$/, '')}::${after.join(longest).replace(/^:/, '')}`;
+}
+
+function procNet(file: string): string {
+  try {
+    return readFileSync(`/proc/net/${file}`, 'latin1');
+  } catch {
+    return ''; // its protocol's module is not loaded
+  }
+}

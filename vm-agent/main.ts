@@ -1,0 +1,52 @@
+/** The vm-agent: `main.ts --config FILE`. A service in the guest, as root. */
+import { parseArgs } from 'node:util';
+import { createLog } from '../common/log.ts';
+import { assertSupported } from '../criu/arguments.ts';
+import { criuVersion } from '../criu/run.ts';
+import { startRpcServer } from '../wire/rpc-server.ts';
+import { loadTls } from '../wire/tls.ts';
+import type { VmAgentApi } from './api.ts';
+import { readConfig } from './config.ts';
+import type { AgentContext } from './context.ts';
+import { openImageStore } from './images.ts';
+import { recover } from './recovery.ts';
+import { createService, readTemplateId } from './service.ts';
+import { openState } from './state.ts';
+import { createUnitReader } from './systemd/unit.ts';
+
+const IMAGES = '/run/seamless/images';
+const STATE = '/run/seamless/state.json';
+
+async function main(): Promise<void> {
+  const { values } = parseArgs({ options: { config: { type: 'string' }, debug: { type: 'boolean' } } });
+  const config = readConfig(values.config ?? `${process.env['CREDENTIALS_DIRECTORY']}/seamless.config`);
+  const log = createLog(values.debug ? 'debug' : 'info', { vmId: config.vm });
+  const version = await criuVersion();
+  assertSupported(version);
+  const context: AgentContext = {
+    vm: config.vm,
+    templateId: readTemplateId(),
+    criuVersion: version,
+    managementAddress: config.listen.address,
+    images: await openImageStore(IMAGES),
+    state: openState(STATE),
+    units: createUnitReader(),
+    log,
+  };
+  await recover(context);
+  const { handlers, images } = createService(context);
+  const { port } = await startRpcServer<VmAgentApi>({
+    listen: config.listen,
+    tls: loadTls(config.tls),
+    allow: (peer) => peer === 'orchestrator' || peer.startsWith('sink-agent:'),
+    handlers,
+    images,
+    log,
+  });
+  log.info('agent.started', { address: config.listen.address, port, criuVersion: version });
+}
+
+await main().catch((error: unknown) => {
+  createLog().error('agent.failed', { error });
+  process.exitCode = 1;
+});

@@ -1,0 +1,82 @@
+/** Fresh ends for what stayed in the VM, to be inherited by CRIU. */
+import { closeSync, constants, existsSync, mkdirSync, openSync, rmSync } from 'node:fs';
+import { Socket } from 'node:net';
+import { join } from 'node:path';
+import { exec } from '../../common/exec.ts';
+import type { External } from '../../criu/manifest.ts';
+import { inheritedFd } from '../../criu/run.ts';
+import { openJournalStream } from '../systemd/journal-stream.ts';
+
+export interface FreshEnds {
+  /** For `CriuOptions.descriptors`. */
+  descriptors: (number | Socket)[];
+  /** For `RestoreRequest.inherit`. */
+  inherit: { fd: number; key: string }[];
+  /** Closes our copies, once CRIU has started. */
+  close(): void;
+}
+
+export async function openFreshEnds(externals: readonly External[]): Promise<FreshEnds> {
+  const descriptors: (number | Socket)[] = [];
+  for (const external of externals) {
+    descriptors.push(
+      external.kind === 'journal-stream'
+        ? await openJournalStream(
+            external.journal ?? { identifier: '', unit: external.owner, priority: 30, levelPrefix: true },
+          )
+        : await openSessionFifo(external.owner),
+    );
+  }
+  return freshEnds(externals, descriptors);
+}
+
+function freshEnds(externals: readonly External[], descriptors: (number | Socket)[]): FreshEnds {
+  return {
+    descriptors,
+    inherit: externals.map(({ restoreKey }, index) => ({ fd: inheritedFd(index), key: restoreKey })),
+    close() {
+      for (const end of descriptors) {
+        if (end instanceof Socket) end.destroy();
+        else closeSync(end);
+      }
+    },
+  };
+}
+
+/** The session's own FIFO, which a placeholder has kept open; if logind has given the session up, one that nobody reads. */
+async function openSessionFifo(session: string): Promise<number> {
+  const path = `/run/systemd/sessions/${session}.ref`;
+  if (existsSync(path)) {
+    try {
+      return openSync(path, constants.O_WRONLY | constants.O_NONBLOCK);
+    } catch {
+      // ENXIO: logind doesn't read it any more.
+    }
+  }
+  return openOrphanFifo(session);
+}
+
+/** Ends that lead nowhere: for the dummy restore, in which nothing runs. */
+export async function openDeadEnds(externals: readonly External[]): Promise<FreshEnds> {
+  const descriptors: number[] = [];
+  for (const { kind, owner } of externals) {
+    descriptors.push(
+      kind === 'journal-stream' ? openSync('/dev/null', constants.O_RDWR) : await openOrphanFifo(owner),
+    );
+  }
+  return freshEnds(externals, descriptors);
+}
+
+async function openOrphanFifo(session: string): Promise<number> {
+  const folder = '/run/seamless/fifo';
+  const path = join(folder, session);
+  mkdirSync(folder, { recursive: true, mode: 0o700 });
+  rmSync(path, { force: true });
+  await exec(['mkfifo', '--mode=0600', path]); // CRIU compares the mode
+  const reader = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
+  try {
+    return openSync(path, constants.O_WRONLY | constants.O_NONBLOCK);
+  } finally {
+    closeSync(reader);
+  }
+}

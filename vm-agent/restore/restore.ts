@@ -1,0 +1,159 @@
+/**
+ * The restore of an image in the VM: all process trees or none.
+ *
+ *   fresh ends → CRIU restores each tree and stops at its gate → cgroups → commit → MAINPID=real → placeholders end
+ *
+ * At the gates all processes exist and none has run; a failure up to there ends them with their connections untouched
+ * (sockets still in repair mode), so that the image is as good as before. After the commit there is only forward.
+ */
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { asSeamlessError, SeamlessError } from '../../common/errors.ts';
+import { restoreArguments } from '../../criu/arguments.ts';
+import type { Manifest, ProcessTree, TreeProcess } from '../../criu/manifest.ts';
+import { type CriuRun, GATE_SCRIPT, startCriu } from '../../criu/run.ts';
+import {
+  CGROUP_ROOT,
+  endPlaceholders,
+  enterNamespaces,
+  type Placeholder,
+} from '../checkpoint/placeholders.ts';
+import type { AgentContext } from '../context.ts';
+import { isAlive, programOf } from '../processes.ts';
+import { moveMainPid } from '../systemd/notify.ts';
+import { openFreshEnds } from './externals.ts';
+
+const NS_LAST_PID = '/proc/sys/kernel/ns_last_pid';
+
+/** Restores image `imageId`, or what of it does not run yet. Throws `RESTORE_FAILED` with nothing of it running, and the image kept. */
+export async function restore(context: AgentContext, imageId: string): Promise<{ processes: number }> {
+  const { state, images, log } = context;
+  const { away } = state.read();
+  const placeholders = away?.placeholders ?? [];
+  const manifest = await images.manifest(imageId);
+  const isRepeated = away?.phase === 'restoring' && away.imageId === imageId;
+  const missing = manifest.trees.filter((tree) => !(isRepeated && runs(tree)));
+  assertFree(missing.flatMap(({ processes }) => processes));
+  const before = away;
+  if (away) state.write({ away: { ...away, phase: 'restoring', imageId } });
+  try {
+    await restoreTrees(context, images.folder(imageId), missing, placeholders);
+  } catch (thrown) {
+    if (missing.length === manifest.trees.length) state.write({ away: before });
+    const error = asSeamlessError(thrown);
+    throw error.code === 'RESTORE_FAILED'
+      ? error
+      : new SeamlessError('RESTORE_FAILED', error.message, { cause: thrown, details: error.details });
+  }
+  await settle(context, imageId, placeholders);
+  log.info('restore.done', { imageId });
+  return { processes: count(manifest) };
+}
+
+/** Restores `trees` from the image in `imageFolder` and lets them go, all or none; their processes are back in their cgroups. */
+export async function restoreTrees(
+  context: AgentContext,
+  imageFolder: string,
+  trees: readonly ProcessTree[],
+  placeholders: readonly Placeholder[],
+): Promise<void> {
+  if (trees.length === 0) return;
+  keepPidsFree(trees.flatMap(({ processes }) => processes.map(({ pid }) => pid)));
+  let runs: CriuRun[] = [];
+  try {
+    runs = await Promise.all(
+      trees.map((tree) => startRestore(context, join(imageFolder, tree.folder), tree, placeholders)),
+    );
+    await Promise.all(runs.map(({ reached }) => reached));
+    for (const tree of trees) for (const process of tree.processes) putIntoCgroup(process, tree);
+    for (const run of runs) run.decide(true);
+    await Promise.all(runs.map(({ done }) => done));
+    const ended = trees.flatMap(({ processes }) => processes.filter(({ pid }) => !isAlive(pid)));
+    if (ended.length > 0) {
+      const names = ended.map(({ program, pid }) => `${program}[${pid}]`).join(', ');
+      throw new SeamlessError(
+        'RESTORE_FAILED',
+        `Expected every restored process to live, got ${names} ended`,
+      );
+    }
+  } catch (thrown) {
+    for (const run of runs) run.decide(false);
+    await Promise.allSettled(runs.map(({ done }) => done));
+    throw thrown;
+  }
+}
+
+/** True when every process of `tree` lives under its name. */
+export function runs(tree: ProcessTree): boolean {
+  return tree.processes.every(({ pid, program }) => programOf(pid) === program);
+}
+
+/** What follows once all processes live; safe to repeat. */
+async function settle(
+  context: AgentContext,
+  imageId: string,
+  placeholders: readonly Placeholder[],
+): Promise<void> {
+  for (const { mainPid, pid, unit } of placeholders) {
+    if (mainPid === 0 || !isAlive(pid)) continue;
+    await moveMainPid(pid, mainPid).catch((error: unknown) =>
+      context.log.warn('mainpid.failed', { unit, error }),
+    );
+  }
+  endPlaceholders(placeholders);
+  context.state.write({ away: null, images: { [imageId]: 'restored' } });
+}
+
+async function startRestore(
+  context: AgentContext,
+  folder: string,
+  tree: ProcessTree,
+  placeholders: readonly Placeholder[],
+): Promise<CriuRun> {
+  const ends = await openFreshEnds(tree.externals);
+  try {
+    const args = restoreArguments(context.criuVersion, {
+      folder,
+      inherit: ends.inherit,
+      actionScript: GATE_SCRIPT,
+    });
+    const root = tree.processes.find(({ pid }) => pid === tree.root);
+    const keeper = placeholders.find(({ cgroup }) => cgroup === root?.cgroup);
+    const prefix = keeper ? enterNamespaces(keeper.pid, tree.namespaces) : [];
+    return startCriu(args, folder, { gated: true, prefix, descriptors: ends.descriptors });
+  } finally {
+    ends.close();
+  }
+}
+
+function assertFree(processes: readonly TreeProcess[]): void {
+  const taken = processes.filter(({ pid }) => isAlive(pid));
+  if (taken.length === 0) return;
+  const names = taken.map(({ pid }) => `${pid} (now ${programOf(pid)})`).join(', ');
+  throw new SeamlessError('RESTORE_FAILED', `Expected the PIDs of the image to be free, got ${names} taken`);
+}
+
+/** CRIU’s own helpers get the next free PIDs: these must not be the ones that it is about to restore. */
+function keepPidsFree(pids: readonly number[]): void {
+  const highest = Math.max(...pids);
+  const last = Number(readFileSync(NS_LAST_PID, 'latin1'));
+  if (last <= highest) writeFileSync(NS_LAST_PID, String(highest));
+}
+
+function putIntoCgroup({ pid, cgroup }: TreeProcess, tree: ProcessTree): void {
+  const root = tree.processes.find((process) => process.pid === tree.root);
+  const home = [cgroup, root?.cgroup ?? cgroup].find((path) =>
+    existsSync(`${CGROUP_ROOT}${path}/cgroup.procs`),
+  );
+  if (home === undefined) {
+    throw new SeamlessError(
+      'RESTORE_FAILED',
+      `Expected cgroup ${cgroup} to exist, got none; its unit has been stopped`,
+    );
+  }
+  writeFileSync(`${CGROUP_ROOT}${home}/cgroup.procs`, String(pid));
+}
+
+function count(manifest: Manifest): number {
+  return manifest.trees.reduce((sum, { processes }) => sum + processes.length, 0);
+}

@@ -1,0 +1,160 @@
+/**
+ * The agent's methods over its operations: what is refused, what is already done, and one at a time for all that changes anything.
+ */
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { SeamlessError } from '../common/errors.ts';
+import { exec } from '../common/exec.ts';
+import { readImage, writeImage } from '../wire/image-stream.ts';
+import type { ImageHandlers, RpcHandlers } from '../wire/rpc-server.ts';
+import type { VmAgentApi } from './api.ts';
+import { checkpoint } from './checkpoint/checkpoint.ts';
+import { readBootId, readNetwork } from './checkpoint/network.ts';
+import type { AgentContext } from './context.ts';
+import { discover } from './gateway/scan.ts';
+import { dummyRestore } from './restore/dummy-restore.ts';
+import { restore } from './restore/restore.ts';
+
+export function createService(context: AgentContext): {
+  handlers: RpcHandlers<VmAgentApi>;
+  images: ImageHandlers;
+} {
+  const { images, state } = context;
+  const exclusively = createQueue();
+  const stateOf = (imageId: string) => state.read().images[imageId] ?? null;
+
+  const handlers: RpcHandlers<VmAgentApi> = {
+    async describe() {
+      const { vm, templateId, criuVersion, managementAddress } = context;
+      return {
+        vm,
+        templateId,
+        criuVersion,
+        bootId: readBootId(),
+        network: await readNetwork(managementAddress),
+      };
+    },
+    scan: () =>
+      exclusively(async () => {
+        assertHere(context);
+        return (await discover(context.managementAddress, context.units)).scan;
+      }),
+    checkpoint: ({ imageId }) =>
+      exclusively(async () => {
+        const { away } = state.read();
+        if (away?.phase === 'dumped' && away.imageId === imageId && stateOf(imageId) === 'dumped') {
+          return { manifest: await images.manifest(imageId), bytes: await images.bytes(imageId) };
+        }
+        assertHere(context);
+        if (stateOf(imageId) !== null) throw taken(imageId, stateOf(imageId));
+        return checkpoint(context, imageId);
+      }),
+    restore: ({ imageId }) =>
+      exclusively(async () => {
+        const known = stateOf(imageId);
+        if (known === 'restored') {
+          const { trees } = await images.manifest(imageId);
+          return { processes: trees.reduce((sum, { processes }) => sum + processes.length, 0) };
+        }
+        if (known === null)
+          throw new SeamlessError('AGENT_REFUSED', `Expected an image ${imageId}, got none; send it first`);
+        if (known === 'dumped' && state.read().away === null) {
+          throw new SeamlessError(
+            'AGENT_REFUSED',
+            `Image ${imageId} is out of date: the processes run here again, from another`,
+          );
+        }
+        return restore(context, imageId);
+      }),
+    dummyRestore: ({ imageId }) =>
+      exclusively(async () => {
+        if (stateOf(imageId) === null)
+          throw new SeamlessError('AGENT_REFUSED', `Expected an image ${imageId}, got none`);
+        await dummyRestore(context, imageId);
+        return {};
+      }),
+    image: async ({ imageId }) => ({ state: stateOf(imageId) }),
+    discard: ({ imageId, force = false }) =>
+      exclusively(async () => {
+        const { away } = state.read();
+        if (!force && away?.imageId === imageId && stateOf(imageId) === 'dumped') {
+          throw new SeamlessError(
+            'AGENT_REFUSED',
+            `Image ${imageId} may be the only copy of processes that are away`,
+          );
+        }
+        state.write({ images: { [imageId]: null } });
+        await images.remove(imageId);
+        return {};
+      }),
+    async setClock({ epochMs }) {
+      if (!Number.isFinite(epochMs))
+        throw new SeamlessError('REQUEST_INVALID', `Expected epochMs as a number, got ${epochMs}`);
+      const steppedMs = epochMs - Date.now();
+      await exec(['date', '--utc', '--set', `@${(Date.now() + steppedMs) / 1000}`]);
+      return { steppedMs };
+    },
+    async memory({ dropCaches = false }) {
+      if (dropCaches) writeFileSync('/proc/sys/vm/drop_caches', '1');
+      return readMemory();
+    },
+  };
+
+  const imageHandlers: ImageHandlers = {
+    async send(imageId, out) {
+      if (stateOf(imageId) === null)
+        throw new SeamlessError('AGENT_REFUSED', `Expected an image ${imageId}, got none`);
+      out.writeHead(200, { 'content-type': 'application/octet-stream' });
+      await writeImage(images.folder(imageId), out);
+    },
+    receive: (imageId, body) =>
+      exclusively(async () => {
+        const known = stateOf(imageId);
+        if (known !== null && known !== 'received') {
+          body.resume();
+          throw taken(imageId, known);
+        }
+        state.write({ images: { [imageId]: null } });
+        await images.remove(imageId);
+        const { bytes } = await readImage(body, images.folder(imageId));
+        state.write({ images: { [imageId]: 'received' } });
+        return { bytes };
+      }),
+  };
+  return { handlers, images: imageHandlers };
+}
+
+/** What the set-up wrote into the template; `''` when the VM is from none. */
+export function readTemplateId(path = '/usr/lib/seamless/template.json'): string {
+  if (!existsSync(path)) return '';
+  const { id } = JSON.parse(readFileSync(path, 'utf8')) as { id?: unknown };
+  return typeof id === 'string' ? id : '';
+}
+
+function assertHere({ state }: AgentContext): void {
+  const { away } = state.read();
+  if (away)
+    throw new SeamlessError('AGENT_REFUSED', `The gateway processes are away, in image ${away.imageId}`);
+}
+
+function taken(imageId: string, state: string | null): SeamlessError {
+  return new SeamlessError(
+    'AGENT_REFUSED',
+    `Expected a new image name, got ${imageId}, which is ${state} already`,
+  );
+}
+
+function readMemory(): { totalBytes: number; availableBytes: number } {
+  const text = readFileSync('/proc/meminfo', 'latin1');
+  const bytes = (key: string) => Number(new RegExp(`^${key}:\\s*(\\d+)`, 'm').exec(text)?.[1] ?? 0) * 1024;
+  return { totalBytes: bytes('MemTotal'), availableBytes: bytes('MemAvailable') };
+}
+
+/** Runs what it is given one after the other. */
+function createQueue(): <T>(work: () => Promise<T>) => Promise<T> {
+  let last: Promise<unknown> = Promise.resolve();
+  return (work) => {
+    const result = last.then(work, work);
+    last = result.catch(() => {});
+    return result;
+  };
+}
