@@ -2,17 +2,20 @@
  * The flows that point a VM's traffic at the VM or at its sink: pure, one list per bridge and state.
  *
  *            VM's bridge                                        sink server's bridge
- *   awake    to the VM → its port                               to the VM → tunnel; from the sink → drop
+ *   awake    to the VM → its port                               to the VM → tunnel (back, if it came from there);
+ *                                                               from the sink → drop
  *   parked   to the VM → tunnel; from the VM → drop;            to the VM → sink; from the sink → as a switch;
  *            SYN to a held port → VM's port + packet-in         SYN to a held port → tunnel
  *
  * The base flow (NORMAL at priority 0) is not ours. A flow for the VM exists in the awake state too, so that a MAC
  * address learned on the wrong side can't swallow its packets. In the parked state a SYN goes to the VM's own port,
- * where the packet buffer holds it, and the packet-in is the trigger. The frames of a VM that is parked are dropped:
+ * where the packet buffer holds it, and the packet-in is the trigger. Packets that are on their way to the sink when it
+ * closes go back through the tunnel, or a flip would lose them; they can't circle, because the VM's bridge never sends
+ * a packet out of the port it came in by. The frames of a VM that is parked are dropped:
  * nobody but its sink may speak for it.
  */
 import { createHash } from 'node:crypto';
-import type { Action } from './openflow/actions.ts';
+import { type Action, PORT } from './openflow/actions.ts';
 import type { FlowSpec } from './openflow/flow-mod.ts';
 import { ETH_TYPE, IP_PROTO, type Match, TCP_FLAG } from './openflow/match.ts';
 
@@ -40,7 +43,7 @@ export interface SinkBridgePorts {
 
 export const COOKIE_PREFIX = 0x5ea1_1e55n;
 export const COOKIE_MASK = 0xffff_ffff_ffff_ffffn;
-const PRIORITY = { to: 1000, heldSyn: 1100, from: 1200 } as const;
+const PRIORITY = { to: 1000, back: 1050, heldSyn: 1100, from: 1200 } as const;
 /** Enough for Ethernet, a VLAN tag, IPv6 and the TCP ports. */
 const SYN_BYTES = 128;
 
@@ -68,7 +71,12 @@ export function sinkBridgeFlows(vm: VmPlacement, state: RedirectState, ports: Si
   const flow = flowMaker(vm);
   const { sinkPort } = ports;
   if (state === 'awake' || sinkPort === undefined) {
-    const flows = [flow(PRIORITY.to, { ethDst: vm.mac }, [toTunnel])];
+    const flows = [
+      flow(PRIORITY.to, { ethDst: vm.mac }, [toTunnel]),
+      flow(PRIORITY.back, { ethDst: vm.mac, inPort: ports.tunnelPort }, [
+        { type: 'output', port: PORT.inPort },
+      ]),
+    ];
     if (sinkPort !== undefined) flows.push(flow(PRIORITY.from, { inPort: sinkPort }, []));
     return flows;
   }

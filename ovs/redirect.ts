@@ -7,7 +7,9 @@
  * flips, so that no packet finds a closed door. Towards the VM: its bridge flips first, then the sink's port closes,
  * so that nothing can reach the sink's stack once its sockets are gone.
  */
+import type { Duplex } from 'node:stream';
 import { SeamlessError } from '../common/errors.ts';
+import { flushDatapath } from './datapath.ts';
 import {
   COOKIE_MASK,
   cookieOf,
@@ -33,6 +35,12 @@ export interface RedirectOptions extends VmPlacement {
     sinkTunnel: string;
     sink: string;
   };
+  /**
+   * Opens the control socket of the ovs-vswitchd on each side. With it a change is effective when an operation
+   * resolves; without it a few milliseconds later. Closing the sink's port needs the sink's.
+   */
+  vmSwitchControl?: (signal: AbortSignal) => Promise<Duplex>;
+  sinkSwitchControl?: (signal: AbortSignal) => Promise<Duplex>;
   /** Milliseconds for each wait on a switch; 5 s unless told. */
   timeoutMs?: number;
 }
@@ -116,7 +124,8 @@ export class Redirect {
 
   async #applyVm(state: RedirectState): Promise<void> {
     const bridge = await this.#open(this.#vm.vmBridge);
-    await this.#replace(bridge, vmBridgeFlows(this.#vm, state, await this.#vmPorts(bridge)));
+    const flows = vmBridgeFlows(this.#vm, state, await this.#vmPorts(bridge));
+    await this.#replace(bridge, flows, this.#vm.vmSwitchControl);
   }
 
   async #applySink(state: RedirectState): Promise<void> {
@@ -134,7 +143,7 @@ export class Redirect {
       tunnelPort: numbers[sinkTunnel] as number,
       ...(sinkPort === undefined ? {} : { sinkPort }),
     };
-    await this.#replace(bridge, sinkBridgeFlows(this.#vm, state, ports));
+    await this.#replace(bridge, sinkBridgeFlows(this.#vm, state, ports), this.#vm.sinkSwitchControl);
   }
 
   async #vmPorts(bridge: OpenFlowConnection) {
@@ -143,10 +152,16 @@ export class Redirect {
     return { vmPort: numbers[vm] as number, tunnelPort: numbers[vmTunnel] as number };
   }
 
-  async #replace(bridge: OpenFlowConnection, flows: readonly FlowSpec[]): Promise<void> {
+  async #replace(
+    bridge: OpenFlowConnection,
+    flows: readonly FlowSpec[],
+    control: ((signal: AbortSignal) => Promise<Duplex>) | undefined,
+  ): Promise<void> {
     const adds = flows.map((flow): FlowChange => ({ type: 'add', flow }));
     await commitBundle(bridge, [this.#deletion(), ...adds]);
-    await bridge.barrier();
+    if (!control) return;
+    const { timeoutMs } = this.#vm;
+    await flushDatapath(control, { name: bridge.name, ...(timeoutMs === undefined ? {} : { timeoutMs }) });
   }
 
   #deletion(): FlowChange {

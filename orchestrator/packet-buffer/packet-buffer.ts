@@ -106,7 +106,7 @@ export class PacketBuffer {
    * `ILLEGAL_TRANSITION` while packets are held, unless `force`: they are lost then.
    */
   async disarm(options: { force?: boolean } = {}): Promise<void> {
-    const { host, vm, tap } = this.#options;
+    const { host, vm } = this.#options;
     const status = await this.status().catch(() => undefined);
     if (status && status.held > 0 && !options.force) {
       throw new SeamlessError(
@@ -116,7 +116,7 @@ export class PacketBuffer {
       );
     }
     await removeHoldRules(host, vm);
-    await host.run(['bridge', 'link', 'set', 'dev', tap, 'bcast_flood', 'on', 'mcast_flood', 'on']);
+    await this.#restoreBridge();
     if (status) await this.#command(options.force ? 'quit force' : 'quit');
     this.close();
   }
@@ -146,15 +146,27 @@ export class PacketBuffer {
     });
   }
 
-  /** Netfilter must see bridged packets, and broadcasts must not fill a paused VM's queue. */
+  /**
+   * Netfilter must see bridged packets, and broadcasts must not fill a paused VM's queue. The address is pinned to the
+   * tap: a bridge that learns would find it at its uplink, where the sink's broadcasts come from, and then drop what
+   * is for the VM.
+   */
   async #prepareBridge(): Promise<void> {
-    const { host, tap, bridge } = this.#options;
+    const { host, tap, bridge, mac } = this.#options;
     const netfilter = ['nf_call_iptables', '1', 'nf_call_ip6tables', '1'];
     await Promise.all([
       host.run(['ip', 'link', 'set', 'dev', bridge, 'type', 'bridge', ...netfilter]),
       host.run(['ip', 'link', 'set', 'dev', tap, 'txqueuelen', `${TAP_RING_PACKETS}`]),
       host.run(['bridge', 'link', 'set', 'dev', tap, 'bcast_flood', 'off', 'mcast_flood', 'off']),
+      host.run(['bridge', 'fdb', 'replace', mac, 'dev', tap, 'master', 'static']),
     ]);
+  }
+
+  async #restoreBridge(): Promise<void> {
+    const { host, tap, mac } = this.#options;
+    await host.run(['bridge', 'link', 'set', 'dev', tap, 'bcast_flood', 'on', 'mcast_flood', 'on']);
+    // Learned again at once: the VM's own frames come in by the tap.
+    await host.run(['bridge', 'fdb', 'del', mac, 'dev', tap, 'master']).catch(() => {});
   }
 
   #command(command: string, timeoutMs = COMMAND_TIMEOUT_MS): Promise<Record<string, unknown>> {
