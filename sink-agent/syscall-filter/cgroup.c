@@ -1,10 +1,11 @@
+#define _GNU_SOURCE
 #include "cgroup.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
@@ -20,9 +21,48 @@ int cgroup_open(struct cgroup *cgroup, const char *path)
 	return cgroup->freeze < 0 || cgroup->events < 0 ? -errno : 0;
 }
 
-int cgroup_freeze(const struct cgroup *cgroup, bool freeze)
+int cgroup_freeze(const struct cgroup *cgroup)
 {
-	return pwrite(cgroup->freeze, freeze ? "1" : "0", 1, 0) == 1 ? 0 : -errno;
+	return pwrite(cgroup->freeze, "1", 1, 0) == 1 ? 0 : -errno;
+}
+
+/* Calls `visit` for every cgroup below `directory`, then for itself, until one returns an error. */
+static int walk(int directory, int (*visit)(void *self, int directory), void *self)
+{
+	int copy = openat(directory, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC), error = 0;
+	DIR *entries = copy < 0 ? NULL : fdopendir(copy);
+	struct dirent *entry;
+
+	if (!entries)
+		return -errno;
+	while (!error && (entry = readdir(entries))) {
+		if (entry->d_type != DT_DIR || entry->d_name[0] == '.')
+			continue;
+		int below = openat(directory, entry->d_name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+		if (below < 0 && errno == ENOENT)
+			continue;
+		error = below < 0 ? -errno : walk(below, visit, self);
+		if (below >= 0)
+			close(below);
+	}
+	closedir(entries);
+	return error ? error : visit(self, directory);
+}
+
+static int thaw_one(void *self, int directory)
+{
+	int fd = openat(directory, "cgroup.freeze", O_WRONLY | O_CLOEXEC);
+	int error = fd < 0 || write(fd, "0", 1) != 1 ? -errno : 0;
+
+	(void)self;
+	if (fd >= 0)
+		close(fd);
+	return error;
+}
+
+int cgroup_thaw(const struct cgroup *cgroup)
+{
+	return walk(cgroup->directory, thaw_one, NULL);
 }
 
 bool cgroup_is_frozen(const struct cgroup *cgroup)
@@ -54,33 +94,31 @@ bool cgroup_wait_frozen(const struct cgroup *cgroup, int milliseconds)
 	}
 }
 
-int cgroup_each_thread(const struct cgroup *cgroup, int (*each)(void *self, pid_t tid), void *self)
+struct visitor {
+	int (*each)(void *self, pid_t tid);
+	void *self;
+	int count;
+};
+
+static int list_threads(void *self, int directory)
 {
-	int fd = openat(cgroup->directory, "cgroup.threads", O_RDONLY | O_CLOEXEC), count = 0;
+	struct visitor *visitor = self;
+	int fd = openat(directory, "cgroup.threads", O_RDONLY | O_CLOEXEC), error = 0;
 	FILE *list = fd < 0 ? NULL : fdopen(fd, "r");
 	long tid;
 
 	if (!list)
 		return -errno;
-	while (count >= 0 && fscanf(list, "%ld", &tid) == 1) {
-		int error = each(self, (pid_t)tid);
-		count = error ? error : count + 1;
-	}
+	for (; !error && fscanf(list, "%ld", &tid) == 1; visitor->count++)
+		error = visitor->each(visitor->self, (pid_t)tid);
 	fclose(list);
-	return count;
+	return error;
 }
 
-bool cgroup_has_children(const struct cgroup *cgroup)
+int cgroup_each_thread(const struct cgroup *cgroup, int (*each)(void *self, pid_t tid), void *self)
 {
-	char text[512];
-	int fd = openat(cgroup->directory, "cgroup.stat", O_RDONLY | O_CLOEXEC);
-	ssize_t length = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
+	struct visitor visitor = { each, self, 0 };
+	int error = walk(cgroup->directory, list_threads, &visitor);
 
-	if (fd >= 0)
-		close(fd);
-	if (length <= 0)
-		return true;
-	text[length] = 0;
-	const char *line = strstr(text, "nr_descendants ");
-	return !line || atoi(line + strlen("nr_descendants ")) != 0;
+	return error ? error : visitor.count;
 }

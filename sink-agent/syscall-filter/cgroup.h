@@ -1,4 +1,7 @@
-/* The sink's cgroup (v2): its freezer is what holds the processes whenever nobody filters them. */
+/*
+ * The sink's cgroup (v2) and those below it (one per process tree, say): its freezer is what holds the processes
+ * whenever nobody filters them.
+ */
 #ifndef CGROUP_H
 #define CGROUP_H
 
@@ -13,15 +16,15 @@ struct cgroup {
 
 /* Opens the cgroup at `path`. Returns 0 or a negative errno. */
 int cgroup_open(struct cgroup *cgroup, const char *path);
-/* Asks for freezing or thawing; the kernel stops each task on its way back to user mode. */
-int cgroup_freeze(const struct cgroup *cgroup, bool freeze);
+/* Asks for freezing, of those below too; the kernel stops each task on its way back to user mode. One write. */
+int cgroup_freeze(const struct cgroup *cgroup);
+/* Thaws it and those below, which may have been frozen one by one. */
+int cgroup_thaw(const struct cgroup *cgroup);
 /* True when every task has stopped. */
 bool cgroup_is_frozen(const struct cgroup *cgroup);
 /* Waits until frozen; false when that takes longer than `milliseconds`. */
 bool cgroup_wait_frozen(const struct cgroup *cgroup, int milliseconds);
-/* Calls `each` for every thread, numbered as here. Returns how many, or a negative errno. */
+/* Calls `each` for every thread in it and below, numbered as here. Returns how many, or a negative errno. */
 int cgroup_each_thread(const struct cgroup *cgroup, int (*each)(void *self, pid_t tid), void *self);
-/* True when there are cgroups below, whose tasks nobody would filter. */
-bool cgroup_has_children(const struct cgroup *cgroup);
 
 #endif

@@ -37,9 +37,7 @@ int filter_seize(struct filter *filter, const char *external_file)
 	struct seizing seizing = { filter, 0 };
 	int count = 0;
 
-	if (cgroup_has_children(filter->cgroup))
-		return -ENOTEMPTY;
-	int error = cgroup_freeze(filter->cgroup, true);
+	int error = cgroup_freeze(filter->cgroup);
 	if (error)
 		return error;
 	/* A thread that some other tracer holds stopped is never frozen; seizing it tells. */
@@ -112,7 +110,7 @@ static bool on_stop(struct filter *filter, struct thread *thread)
 
 int filter_go(struct filter *filter)
 {
-	int error = cgroup_freeze(filter->cgroup, false);
+	int error = cgroup_thaw(filter->cgroup);
 
 	if (error)
 		return error;
@@ -138,7 +136,7 @@ int filter_freeze(struct filter *filter)
 	if (filter->phase == PHASE_FROZEN)
 		return 0;
 	filter->phase = PHASE_FROZEN;
-	int error = cgroup_freeze(filter->cgroup, true);
+	int error = cgroup_freeze(filter->cgroup);
 	if (!error)
 		error = quiesce_gather(filter, FREEZE_DEADLINE_MS);
 	for (struct thread *thread = filter->set.threads; thread; thread = thread->next) {

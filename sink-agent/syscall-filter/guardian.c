@@ -33,7 +33,7 @@ static _Noreturn void guard(int alive, const struct cgroup *cgroup)
 	while (read(alive, &word, 1) < 0 && errno == EINTR)
 		;
 	if (word != DISMISSED)
-		cgroup_freeze(cgroup, true);
+		cgroup_freeze(cgroup);
 	_exit(0);
 }
 

@@ -56,7 +56,7 @@ static void announce(struct caller *caller, struct trigger *trigger, const struc
 {
 	char target[512] = "";
 
-	cgroup_freeze(caller->filter->cgroup, true);
+	cgroup_freeze(caller->filter->cgroup);
 	if (trigger->fd >= 0) {
 		trigger->fd_kind = kind_names[world_kind(caller, trigger->fd)];
 		descriptor_target(caller->thread->process, trigger->fd, target, sizeof(target));
@@ -133,14 +133,14 @@ bool trigger_by_death(struct filter *filter)
 	struct trigger trigger = { .program = "", .call_name = "", .nr = (uint64_t)-1, .rule = RULE_PROCESS_KILLED,
 		.detail = rules[RULE_PROCESS_KILLED].reason, .fd = -1 };
 
-	cgroup_freeze(filter->cgroup, true);
+	cgroup_freeze(filter->cgroup);
 	report_trigger(&trigger, 0);
 	return true;
 }
 
 bool trigger_breach(struct filter *filter, struct thread *thread, int event)
 {
-	cgroup_freeze(filter->cgroup, true);
+	cgroup_freeze(filter->cgroup);
 	log_line("thread %d made trace event %d, which no rule allows", thread->tid, event);
 	report_error("breach", 0);
 	return true;
