@@ -37,6 +37,8 @@ export interface SagaDefinition<State> {
   afterCrash: 'unwind' | 'forward';
   /** Milliseconds for which a step after the pivot, or an undo, is tried again before the saga is stuck. */
   persistMs: number;
+  /** Milliseconds before the first further attempt; 100 unless told, doubled each time up to 2 s. */
+  retryAfterMs?: number;
 }
 
 export type SagaOutcome<State> =

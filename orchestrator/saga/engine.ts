@@ -157,7 +157,7 @@ class SagaRun<State extends object> {
             : performance.now() < deadline;
         this.#deps.log.warn('step.failed', { step: step.name, attempt, again: goOn, error });
         if (!goOn) return { ms: performance.now() - started, error };
-        await delay(backoffMs(attempt));
+        await delay(this.#backoffMs(attempt));
       }
     }
   }
@@ -190,7 +190,7 @@ class SagaRun<State extends object> {
         const error = asSeamlessError(thrown);
         this.#deps.log.warn('undo.failed', { step: step.name, attempt, error });
         if (performance.now() >= deadline) return error;
-        await delay(backoffMs(attempt));
+        await delay(this.#backoffMs(attempt));
       }
     }
   }
@@ -247,8 +247,8 @@ class SagaRun<State extends object> {
     this.#carried = [];
     this.#deps.journal.append(all);
   }
-}
 
-function backoffMs(attempt: number): number {
-  return Math.min(2000, 50 * 2 ** attempt);
+  #backoffMs(attempt: number): number {
+    return Math.min(2000, (this.#definition.retryAfterMs ?? 100) * 2 ** (attempt - 1));
+  }
 }

@@ -1,0 +1,118 @@
+/**
+ * Faults at the ports: each call of a park and of an unpark is made to fail, once and for good, before and after it
+ * had its effect; and the orchestrator dies in the midst of it. The invariants are the world's (see world.ts).
+ */
+import { join } from 'node:path';
+import { describe, expect, test } from 'vitest';
+import { SeamlessError } from '../../../../common/errors.ts';
+import { openJournal } from '../../../../orchestrator/saga/journal.ts';
+import { type ParkState, parkSaga } from '../../../../orchestrator/sagas/park.ts';
+import { type UnparkState, unparkSaga } from '../../../../orchestrator/sagas/unpark.ts';
+import { begin, resume, type Subject, temporaryFolder } from '../saga/suite.ts';
+import { Crash, LISTENERS, parkedWorld, takeViolations, World } from './world.ts';
+
+const MODES = ['before', 'after'] as const;
+
+const SUBJECTS = {
+  park: {
+    world: () => new World(),
+    definition: (world: World) => parkSaga(world.ports()),
+    input: { imageId: 'p1' } satisfies ParkState,
+    ends: { succeeded: 'parked', unwound: 'awake' },
+  },
+  unpark: {
+    world: parkedWorld,
+    definition: (world: World) => unparkSaga(world.ports()),
+    input: {
+      imageId: 'u1',
+      parkImageId: 'p1',
+      sinkPort: 'p',
+      listeners: LISTENERS,
+      wake: { cause: 'manual', trigger: null },
+    } satisfies UnparkState,
+    ends: { succeeded: 'awake', unwound: 'parked' },
+  },
+} as const;
+
+for (const [name, subject] of Object.entries(SUBJECTS)) {
+  describe(name, () => {
+    for (const when of MODES) {
+      test(`converges when any one call to a port fails once, ${when} its effect`, async () => {
+        for (const call of await callNumbers(subject)) {
+          const world = subject.world();
+          world.fault = (number, _name, now) => {
+            if (number === call && now === when) throw new SeamlessError('AGENT_REFUSED', 'a fault');
+          };
+          const outcome = await runOnce(subject, world);
+          expect(takeViolations(), `call ${world.calls[call]}`).toEqual([]);
+          expect(outcome.kind, `call ${world.calls[call]}`).toMatch(/succeeded|unwound/);
+          world.assertAtRest(subject.ends[outcome.kind as 'succeeded']);
+        }
+      });
+
+      test(`loses nothing when from any one call on that port is dead, ${when} its effect`, async () => {
+        for (const call of await callNumbers(subject)) {
+          const world = subject.world();
+          let dead: string | undefined;
+          world.fault = (number, port, now) => {
+            const [owner] = port.split('.');
+            if (number === call && now === when) dead = owner;
+            if (dead === owner && now === when)
+              throw new SeamlessError('AGENT_UNREACHABLE', `${owner} is dead`);
+          };
+          const outcome = await runOnce(subject, world);
+          expect(takeViolations(), `call ${world.calls[call]}`).toEqual([]);
+          world.assertNothingLost();
+          if (outcome.kind !== 'stuck') world.assertAtRest(subject.ends[outcome.kind]);
+        }
+      });
+
+      test(`converges when the orchestrator dies ${when} the effect of any one call`, async () => {
+        for (const call of await callNumbers(subject)) {
+          const world = subject.world();
+          const path = join(temporaryFolder(), 'journal.sqlite');
+          const journal = openJournal(path);
+          let dead = false;
+          world.fault = (number, _name, now) => {
+            if (!dead && number === call && now === when) {
+              dead = true;
+              journal.close();
+            }
+            if (dead) throw new Crash();
+          };
+          await expect(
+            begin(journal, asSubject(subject), subject.definition(world) as never),
+          ).rejects.toThrow();
+          world.fault = () => {};
+          const reopened = openJournal(path);
+          const outcome = await resume(reopened, subject.definition(world) as never);
+          reopened.close();
+          expect(takeViolations(), `call ${world.calls[call]}`).toEqual([]);
+          expect(outcome.kind, `call ${world.calls[call]}`).toMatch(/succeeded|unwound/);
+          world.assertAtRest(subject.ends[outcome.kind as 'succeeded']);
+        }
+      });
+    }
+  });
+}
+
+type AnySubject = (typeof SUBJECTS)[keyof typeof SUBJECTS];
+
+async function callNumbers(subject: AnySubject): Promise<number[]> {
+  const world = subject.world();
+  await runOnce(subject, world);
+  return [...world.calls.keys()];
+}
+
+async function runOnce(subject: AnySubject, world: World) {
+  const journal = openJournal(':memory:');
+  try {
+    return await begin(journal, asSubject(subject), subject.definition(world) as never);
+  } finally {
+    journal.close();
+  }
+}
+
+function asSubject(subject: AnySubject): Subject<object> {
+  return { input: subject.input } as unknown as Subject<object>;
+}
