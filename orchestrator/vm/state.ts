@@ -99,6 +99,9 @@ export function transition(state: VmState, event: VmEvent): VmState {
     case 'sagaStuck':
       if (state.kind === 'parking' || state.kind === 'unparking') {
         const { step, error, owner, next } = event;
+        const beforePivot = state.kind === 'parking' && state.phase === 'before-pivot';
+        // Past the pivot of a park the sink's processes are the good ones.
+        if (owner.at === 'vm' && !beforePivot) break;
         return { kind: 'stuck', operation: state.operation, step, error, owner, next };
       }
       break;

@@ -39,7 +39,12 @@ export class World {
   plugged: string | null = null;
   armed = false;
   held = 0;
+  /** Connection requests that wait: of the park, and since. */
+  heldAfterDivert = 0;
+  heldSyns = 0;
   calls: string[] = [];
+  /** A call waits for what this gives. */
+  gate: (name: string) => Promise<void> | undefined = () => undefined;
   /** Called before each port call with its number and name, and after its effect; throws what the call shall throw. */
   fault: (call: number, name: string, when: 'before' | 'after') => void = () => {};
 
@@ -68,7 +73,7 @@ export class World {
         toSink: () => call('toSink', () => void (this.flows = 'sink')),
         toVm: () => call('toVm', () => void (this.flows = 'vm')),
         leadsTo: () => call('leadsTo', () => this.flows),
-        held: () => call('held', () => this.held),
+        held: () => call('held', () => this.held + this.heldSyns),
       },
       power: {
         method: 'ram',
@@ -105,7 +110,7 @@ export class World {
 
   async #call<T>(name: string, effect: () => T): Promise<T> {
     const number = this.calls.push(name) - 1;
-    await Promise.resolve();
+    await this.gate(name);
     this.fault(number, name, 'before');
     this.#arrive();
     const result = effect();
@@ -142,7 +147,7 @@ export class World {
 
   #divert(): number {
     for (; this.held > 0; this.held -= 1) this.#take('sink');
-    return this.held;
+    return this.heldAfterDivert;
   }
 
   #vmAgent(method: keyof VmAgentApi, { imageId = '' }: Record<string, string>): unknown {
