@@ -25,6 +25,8 @@ export interface SinkStatus {
   port: string;
   imageId: string | null;
   trigger: Trigger | null;
+  /** Why it is frozen without a trigger: its filter ended, or a part of it could not be brought back. */
+  reason?: string;
 }
 
 export interface SinkServerDescription {

@@ -1,0 +1,43 @@
+/** The agent's calls, answered by its sinks. */
+import { readFile } from 'node:fs/promises';
+import type { RpcHandlers } from '../wire/rpc-server.ts';
+import type { SinkAgentApi } from './api.ts';
+import type { Registry } from './registry.ts';
+import type { TemplateStore } from './templates.ts';
+
+export function createHandlers(
+  name: string,
+  registry: Registry,
+  templates: TemplateStore,
+): RpcHandlers<SinkAgentApi> {
+  return {
+    async describe() {
+      const known = await templates.list();
+      const versions = await Promise.all(known.map((template) => templates.criuVersion(template)));
+      return {
+        name,
+        templateIds: known.map(({ id }) => id),
+        criuVersion: versions[0] ?? '',
+        memoryAvailableBytes: await memoryAvailable(),
+        sinks: registry.list(),
+      };
+    },
+    prepare: (params) => registry.prepare(params),
+    receive: async ({ vm, imageId }) => registry.get(vm).receive(imageId),
+    restore: async ({ vm, imageId }) => registry.get(vm).restore(imageId),
+    run: async ({ vm }) => registry.get(vm).run(),
+    freeze: async ({ vm }) => registry.get(vm).freeze(),
+    checkpoint: async ({ vm, imageId }) => registry.get(vm).checkpoint(imageId),
+    send: async ({ vm, imageId }) => registry.get(vm).send(imageId),
+    status: async ({ vm }) => registry.find(vm)?.status() ?? null,
+    destroy: async ({ vm, force }) => {
+      await registry.destroy(vm, force === true);
+      return {};
+    },
+  };
+}
+
+async function memoryAvailable(): Promise<number> {
+  const kibibytes = /^MemAvailable:\s+(\d+) kB$/m.exec(await readFile('/proc/meminfo', 'utf8'))?.[1];
+  return Number(kibibytes ?? 0) * 1024;
+}

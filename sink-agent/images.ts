@@ -1,0 +1,93 @@
+/**
+ * Images on the sink server, in memory: `stateDir/images/VM/IMAGE`. An image under its own name is whole; one being
+ * received or dumped has another name until then.
+ */
+import { mkdir, readdir, readFile, rename, rm, stat, statfs, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { SeamlessError } from '../common/errors.ts';
+import { exec } from '../common/exec.ts';
+import { MANIFEST_VERSION, type Manifest } from '../criu/manifest.ts';
+import { safeName } from './names.ts';
+
+const MANIFEST = 'manifest.json';
+const TMPFS_MAGIC = 0x01021994;
+
+export interface ImageStore {
+  /** Folder of all images of a VM; mounted in its sink. */
+  folderOf(vm: string): string;
+  /** Folder of an image, whether there or not. */
+  path(vm: string, imageId: string): string;
+  /** `null` when there is no such image. */
+  read(vm: string, imageId: string): Promise<{ manifest: Manifest; bytes: number } | null>;
+  /** Empty folders for an image to be dumped; it becomes one by `complete`. Gives its name for now. */
+  begin(manifest: Manifest): Promise<string>;
+  complete(vm: string, imageId: string): Promise<{ manifest: Manifest; bytes: number }>;
+  removeAll(vm: string): Promise<void>;
+}
+
+/** Opens the store in `folder`; mounts a tmpfs there when it lies on a disk. */
+export async function openImageStore(folder: string): Promise<ImageStore> {
+  await mkdir(folder, { recursive: true, mode: 0o700 });
+  if ((await statfs(folder)).type !== TMPFS_MAGIC) {
+    await exec(['mount', '-t', 'tmpfs', '-o', 'mode=700', 'seamless-images', folder]);
+  }
+  const folderOf = (vm: string) => join(folder, vm);
+  const path = (vm: string, imageId: string) => join(folderOf(vm), safeName('an image id', imageId));
+  const store: ImageStore = {
+    folderOf,
+    path,
+    async read(vm, imageId) {
+      const at = path(vm, imageId);
+      const text = await readFile(join(at, MANIFEST), 'utf8').catch((error: NodeJS.ErrnoException) => {
+        if (error.code === 'ENOENT') return null;
+        throw error;
+      });
+      return text === null ? null : { manifest: checkManifest(text, vm, imageId), bytes: await sizeOf(at) };
+    },
+    async begin(manifest) {
+      const name = `${manifest.imageId}.dumping`;
+      const at = `${path(manifest.vm, manifest.imageId)}.dumping`;
+      await rm(at, { recursive: true, force: true });
+      for (const tree of manifest.trees) await mkdir(join(at, tree.folder), { recursive: true, mode: 0o700 });
+      await writeFile(join(at, MANIFEST), JSON.stringify(manifest));
+      return name;
+    },
+    async complete(vm, imageId) {
+      const at = path(vm, imageId);
+      await rename(`${at}.dumping`, at);
+      const image = await store.read(vm, imageId);
+      if (image) return image;
+      throw new SeamlessError('INTERNAL', `Expected an image in ${at}, got nothing`);
+    },
+    removeAll: (vm) => rm(folderOf(vm), { recursive: true, force: true }),
+  };
+  return store;
+}
+
+/** The manifest in `text`, checked for what paths and commands are made of. Throws `IMAGE_CORRUPT`. */
+function checkManifest(text: string, vm: string, imageId: string): Manifest {
+  try {
+    const manifest = JSON.parse(text) as Manifest;
+    if (manifest.version !== MANIFEST_VERSION) throw new Error(`version ${manifest.version}`);
+    if (manifest.imageId !== imageId) throw new Error(`image ${manifest.imageId}`);
+    if (manifest.vm !== vm) throw new Error(`VM ${manifest.vm}`);
+    for (const { folder, root } of manifest.trees) {
+      safeName('a folder', folder);
+      if (!Number.isSafeInteger(root) || root < 2) throw new Error(`root process ${root}`);
+    }
+    return manifest;
+  } catch (cause) {
+    throw new SeamlessError(
+      'IMAGE_CORRUPT',
+      `Expected a manifest of version ${MANIFEST_VERSION} of image ${imageId} of ${vm}, got ${(cause as Error).message}`,
+      { cause },
+    );
+  }
+}
+
+async function sizeOf(folder: string): Promise<number> {
+  const entries = await readdir(folder, { recursive: true, withFileTypes: true });
+  const files = entries.filter((entry) => entry.isFile()).map((entry) => join(entry.parentPath, entry.name));
+  const sizes = await Promise.all(files.map(async (path) => (await stat(path)).size));
+  return sizes.reduce((sum, size) => sum + size, 0);
+}

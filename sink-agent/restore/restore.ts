@@ -1,0 +1,80 @@
+/**
+ * Restores an image into a container: dummy files, stand-ins, one `criu restore` per process tree, all at once.
+ *
+ * Each tree is frozen by an action script while CRIU still holds it, before its first instruction; when all are there, the freeze moves
+ * from the trees' cgroups to the one above, which the syscall filter owns. Should anything fail, no process of the image is left: the
+ * whole container is ended, since sockets of killed processes would live on in its network stack.
+ */
+import { mkdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import { SeamlessError } from '../../common/errors.ts';
+import { restoreArguments } from '../../criu/arguments.ts';
+import type { Manifest, ProcessTree } from '../../criu/manifest.ts';
+import { startCriu } from '../../criu/run.ts';
+import { processesIn, type SinkCgroup, setFrozen, treeCgroup, waitFrozen } from '../sandbox/cgroup.ts';
+import { byInnerPid, type ProcessIdentity } from '../sandbox/process.ts';
+import { AGENT_FOLDER, enter, rootTree } from '../sandbox/sandbox.ts';
+import { placeFiles } from './dummy-files.ts';
+import { renameExternals, standIns } from './stand-ins.ts';
+
+export interface RestoreTarget {
+  init: ProcessIdentity;
+  cgroup: SinkCgroup;
+  /** Of the CRIU in the container. */
+  criuVersion: string;
+}
+
+/** @param folder of the image on the host; its name is that in the sink too. */
+export async function restoreImage(target: RestoreTarget, manifest: Manifest, folder: string): Promise<void> {
+  await placeFiles(rootTree(target.init), manifest.files);
+  await restoreTrees(target, manifest, manifest.trees, folder);
+}
+
+/** Restores `trees` of an image whose files are placed; they end frozen by `processes/` with all others there. */
+export async function restoreTrees(
+  { init, cgroup, criuVersion }: RestoreTarget,
+  manifest: Manifest,
+  trees: readonly ProcessTree[],
+  folder: string,
+): Promise<void> {
+  const sockets = manifest.files.filter(({ type }) => type === 'socket');
+  for (const tree of trees) {
+    await mkdir(join(cgroup.path, treeCgroup(tree.root)), { recursive: true });
+    await setFrozen(join(cgroup.path, treeCgroup(tree.root)), false);
+  }
+  await setFrozen(cgroup.processes, false);
+  const runs = trees.map((tree, index) => {
+    const { ends, inherit } = standIns(tree, index === 0 ? sockets : []);
+    const inside = `${AGENT_FOLDER}/images/${folder.slice(folder.lastIndexOf('/') + 1)}/${tree.folder}`;
+    const script = [`${AGENT_FOLDER}/programs/restore-tree.pl`, treeCgroup(tree.root), ...ends, '--'];
+    const args = restoreArguments(criuVersion, {
+      folder: inside,
+      inherit,
+      actionScript: `${AGENT_FOLDER}/programs/freeze-restored.sh`,
+    });
+    return startCriu(args, join(folder, tree.folder), { prefix: [...enter(init), ...script] });
+  });
+  const ends = await Promise.allSettled(runs.map(({ done }) => done));
+  const failed = ends.find((end) => end.status === 'rejected');
+  if (failed) throw failed.reason;
+  await setFrozen(cgroup.processes, true);
+  await waitFrozen(cgroup.processes);
+  for (const { root } of trees) await setFrozen(join(cgroup.path, treeCgroup(root)), false);
+}
+
+/** The trees as they are in the sink: the same but for the names of what stayed in the VM. */
+export function restoredTrees({ cgroup }: RestoreTarget, manifest: Manifest): Promise<ProcessTree[]> {
+  return Promise.all(
+    manifest.trees.map(async (tree) => {
+      const hostPids = await byInnerPid(await processesIn(join(cgroup.path, treeCgroup(tree.root))));
+      const missing = tree.processes.find(({ pid }) => !hostPids.has(pid));
+      if (missing) {
+        throw new SeamlessError(
+          'RESTORE_FAILED',
+          `Expected process ${missing.pid} (${missing.program}) in the sink`,
+        );
+      }
+      return { ...tree, externals: await renameExternals(tree.externals, (pid) => hostPids.get(pid)) };
+    }),
+  );
+}

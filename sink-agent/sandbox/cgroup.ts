@@ -1,0 +1,99 @@
+/**
+ * The cgroup (v2) of a sink: who is in it, stopping it, ending it.
+ *
+ *   sink-VM/            ended as a whole by cgroup.kill
+ *     helper/           PID 1 and whoever holds stand-ins: never filtered, never frozen
+ *     processes/        the VM's: what the syscall filter watches and freezes
+ *       tree-ROOT/      one per process tree: CRIU wants a frozen cgroup that holds the dumped tree and nothing else
+ */
+import { mkdir, readdir, readFile, rmdir, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import { SeamlessError } from '../../common/errors.ts';
+
+const POLL_MS = 1;
+
+export interface SinkCgroup {
+  path: string;
+  helper: string;
+  processes: string;
+}
+
+export function sinkCgroup(root: string, name: string): SinkCgroup {
+  const path = join(root, name);
+  return { path, helper: join(path, 'helper'), processes: join(path, 'processes') };
+}
+
+/** Name of a tree's cgroup below the sink's. */
+export function treeCgroup(root: number): string {
+  return `processes/tree-${root}`;
+}
+
+export async function createCgroup(cgroup: SinkCgroup): Promise<void> {
+  await mkdir(cgroup.helper, { recursive: true });
+  await mkdir(cgroup.processes, { recursive: true });
+}
+
+/** Puts process `pid` (host's number) into `folder`. */
+export function enterCgroup(folder: string, pid: number): Promise<void> {
+  return writeFile(join(folder, 'cgroup.procs'), String(pid));
+}
+
+/** Asks for frozen or thawed; the kernel sees to it that no task runs an instruction from here on. */
+export function setFrozen(folder: string, frozen: boolean): Promise<void> {
+  return writeFile(join(folder, 'cgroup.freeze'), frozen ? '1' : '0');
+}
+
+export function waitFrozen(folder: string, timeoutMs = 5000): Promise<void> {
+  return waitEvent(folder, 'frozen 1', timeoutMs);
+}
+
+export async function processesIn(folder: string): Promise<number[]> {
+  const text = await readFile(join(folder, 'cgroup.procs'), 'utf8');
+  return text.split('\n').filter(Boolean).map(Number);
+}
+
+/** Every process of the VM, of all trees. */
+export async function treeProcesses(cgroup: SinkCgroup): Promise<number[]> {
+  const entries = await readdir(cgroup.processes, { withFileTypes: true });
+  const trees = entries.filter((entry) => entry.isDirectory());
+  return (await Promise.all(trees.map(({ name }) => processesIn(join(cgroup.processes, name))))).flat();
+}
+
+export async function isPopulated(folder: string): Promise<boolean> {
+  return (await readFile(join(folder, 'cgroup.events'), 'utf8')).includes('populated 1');
+}
+
+/** Ends every process in `folder` and below, frozen or not; resolves when none is left. */
+export async function killCgroup(folder: string, timeoutMs = 10_000): Promise<void> {
+  await writeFile(join(folder, 'cgroup.kill'), '1');
+  await waitEvent(folder, 'populated 0', timeoutMs);
+}
+
+/** Removes `folder` and all below; there must be no process in it. Nothing to do when it is gone. */
+export async function removeCgroup(folder: string): Promise<void> {
+  const entries = await readdir(folder, { withFileTypes: true }).catch(ignoreMissing);
+  if (entries === null) return;
+  for (const entry of entries) if (entry.isDirectory()) await removeCgroup(join(folder, entry.name));
+  await rmdir(folder).catch(ignoreMissing);
+}
+
+async function waitEvent(folder: string, line: string, timeoutMs: number): Promise<void> {
+  const deadline = performance.now() + timeoutMs;
+  for (;;) {
+    const events = await readFile(join(folder, 'cgroup.events'), 'utf8');
+    if (events.includes(line)) return;
+    if (performance.now() > deadline) {
+      throw new SeamlessError(
+        'TIMEOUT',
+        `Expected "${line}" in ${folder}/cgroup.events within ${timeoutMs} ms, got ${events.trim().replace('\n', ', ')}`,
+      );
+    }
+    await delay(POLL_MS);
+  }
+}
+
+function ignoreMissing(error: NodeJS.ErrnoException): null {
+  if (error.code === 'ENOENT') return null;
+  throw error;
+}

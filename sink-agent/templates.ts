@@ -1,0 +1,66 @@
+/** The templates of this sink server: `templatesDir/NAME/template.json` with an id, and beside it `root/`. */
+import { readdir, readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { SeamlessError } from '../common/errors.ts';
+import { exec } from '../common/exec.ts';
+import { assertSupported } from '../criu/arguments.ts';
+
+export interface SinkTemplate {
+  id: string;
+  /** Its root tree; never written to. */
+  root: string;
+}
+
+export interface TemplateStore {
+  list(): Promise<SinkTemplate[]>;
+  /** The template with this id; `TEMPLATE_MISMATCH` when there is none. */
+  find(id: string): Promise<SinkTemplate>;
+  /** Version of the CRIU inside a template, which its sinks run; asked once. */
+  criuVersion(template: SinkTemplate): Promise<string>;
+}
+
+export function openTemplateStore(folder: string): TemplateStore {
+  const versions = new Map<string, string>();
+  const list = async () => {
+    const names = await readdir(folder).catch(() => []);
+    const found = await Promise.all(names.sort().map((name) => readTemplate(join(folder, name))));
+    return found.filter((template) => template !== null);
+  };
+  return {
+    list,
+    async find(id) {
+      const templates = await list();
+      const template = templates.find((candidate) => candidate.id === id);
+      if (template) return template;
+      throw new SeamlessError(
+        'TEMPLATE_MISMATCH',
+        `Expected the VM’s template ${id} in ${folder}, got ${templates.map((other) => other.id).join(', ') || 'none'}; ` +
+          'add it there, or rebuild the VM from one of these',
+      );
+    },
+    async criuVersion(template) {
+      const version = versions.get(template.id) ?? (await readCriuVersion(template));
+      versions.set(template.id, version);
+      return version;
+    },
+  };
+}
+
+async function readTemplate(folder: string): Promise<SinkTemplate | null> {
+  try {
+    const { id } = JSON.parse(await readFile(join(folder, 'template.json'), 'utf8')) as { id?: unknown };
+    return typeof id === 'string' ? { id, root: join(folder, 'root') } : null;
+  } catch {
+    return null; // being built, or not a template
+  }
+}
+
+async function readCriuVersion(template: SinkTemplate): Promise<string> {
+  const { stdout } = await exec(['chroot', template.root, 'criu', '--version']);
+  const version = /Version:\s*(\d[\d.]*)/.exec(stdout)?.[1];
+  if (!version) {
+    throw new SeamlessError('PREREQUISITE_MISSING', `Expected criu in ${template.root}, got "${stdout}"`);
+  }
+  assertSupported(version);
+  return version;
+}
