@@ -5,11 +5,12 @@
  * is the lab's, and names follow from the plan.
  */
 import { existsSync } from 'node:fs';
-import { readdir, readFile, rmdir, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, readFile, rmdir, writeFile } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { SeamlessError } from '../common/errors.ts';
 import { exec } from '../common/exec.ts';
+import { withLock } from '../template/lock.ts';
 import { SINK_CGROUPS } from './config.ts';
 import { removeNetwork } from './network.ts';
 import { HOST_NAMES, type LabPlan, MEMORY_CGROUPS, namespacePath } from './plan.ts';
@@ -21,7 +22,23 @@ const SERVICE_GRACE_MS = 3000;
 const END_MS = 10_000;
 const POLL_MS = 20;
 
-export async function takeDown(lab: LabPlan, report: (line: string) => void): Promise<void> {
+export function takeDown(lab: LabPlan, report: (line: string) => void): Promise<void> {
+  return withLabLock(lab, report, () => takeDownAlone(lab, report));
+}
+
+/** One `up` or `down` of a lab at a time: the second waits. */
+export async function withLabLock<T>(
+  lab: LabPlan,
+  report: (line: string) => void,
+  work: () => Promise<T>,
+): Promise<T> {
+  await mkdir(lab.cache, { recursive: true });
+  const waiting = () => report('another command works on this lab; waiting for it');
+  return withLock(`${lab.diskDirectory}.lock`, waiting, work);
+}
+
+/** `takeDown` for who holds the lock. */
+export async function takeDownAlone(lab: LabPlan, report: (line: string) => void): Promise<void> {
   const state = readState(lab);
   if (state) report('ending services and VMs');
   const vms = new Set(state?.vms.map((vm) => vm.name));

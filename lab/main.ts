@@ -42,6 +42,7 @@ async function main(): Promise<number> {
         source: join(import.meta.dirname, '..'),
         services: values['no-services'] !== true,
         report,
+        signal: abortOnSignals(),
       });
       report(`up in ${((performance.now() - started) / 1000).toFixed(1)} s`);
       print(values.json ? JSON.stringify(labStatus(lab)) : describeStatus(labStatus(lab)));
@@ -72,6 +73,14 @@ function parseArguments() {
   } catch (error) {
     throw usage(error instanceof Error ? error.message : String(error));
   }
+}
+
+/** Ctrl-C leaves nothing behind either. */
+function abortOnSignals(): AbortSignal {
+  const controller = new AbortController();
+  for (const name of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const)
+    process.on(name, () => controller.abort(new SeamlessError('ABORTED', `ended by ${name}`)));
+  return controller.signal;
 }
 
 function usage(problem: string): SeamlessError {

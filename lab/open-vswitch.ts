@@ -39,6 +39,7 @@ export async function startSwitch(
   host: SwitchHost,
   ports: readonly string[],
   started: (process: RunningProcess) => void,
+  signal: AbortSignal,
 ): Promise<void> {
   const directory = switchDirectory(lab, host);
   await mkdir(directory, { recursive: true });
@@ -58,7 +59,7 @@ export async function startSwitch(
       env: { OVS_RUNDIR: directory, OVS_LOGDIR: directory, OVS_DBDIR: directory },
     });
     started(running);
-    await waitUntilReady(running, log, READY_MS, () => existsSync(socket));
+    await waitUntilReady({ running, log, timeoutMs: READY_MS, signal, probe: () => existsSync(socket) });
   };
   const database = databaseSocket(lab, host);
   const control = (name: string) => join(directory, `${name}.ctl`);

@@ -75,15 +75,25 @@ export async function stopProcess(running: RunningProcess, graceMs: number): Pro
   }
 }
 
-/** Waits until `probe` answers true; throws when the process ends first or the deadline passes. */
-export async function waitUntilReady(
-  running: RunningProcess,
-  log: string,
-  timeoutMs: number,
-  probe: () => Promise<boolean> | boolean,
-): Promise<void> {
+export interface ReadyRequest {
+  running: RunningProcess;
+  log: string;
+  timeoutMs: number;
+  signal: AbortSignal;
+  probe: () => Promise<boolean> | boolean;
+}
+
+/** Waits until `probe` answers true; throws when the process ends first, the deadline passes, or `signal` aborts. */
+export async function waitUntilReady({
+  running,
+  log,
+  timeoutMs,
+  signal,
+  probe,
+}: ReadyRequest): Promise<void> {
   const deadline = performance.now() + timeoutMs;
   while (!(await probe())) {
+    signal.throwIfAborted();
     if (!isRunning(running))
       throw new SeamlessError('COMMAND_FAILED', `${running.name} ended: ${lastLines(log)}`, {
         details: { log },

@@ -2,8 +2,10 @@
 import { existsSync } from 'node:fs';
 import { connect } from 'node:net';
 import { join } from 'node:path';
+import { SeamlessError } from '../common/errors.ts';
 import { exec } from '../common/exec.ts';
-import { AGENT_PORT, type HostName, type LabPlan, MANAGEMENT, namespacePath } from './plan.ts';
+import { templateDirectory, templatePaths } from '../template/store.ts';
+import { AGENT_PORT, type HostName, type LabPlan, MANAGEMENT, namespacePath, type VmPlan } from './plan.ts';
 import { type RunningProcess, startProcess, waitUntilReady } from './processes.ts';
 
 interface Service {
@@ -48,6 +50,7 @@ export async function startServices(
   lab: LabPlan,
   source: string,
   started: (process: RunningProcess) => void,
+  signal: AbortSignal,
 ): Promise<void> {
   for (const service of SERVICES) {
     const program = join(source, service.program);
@@ -60,7 +63,41 @@ export async function startServices(
       log,
     });
     started(running);
-    await waitUntilReady(running, log, READY_MS, () => service.ready(lab));
+    await waitUntilReady({ running, log, timeoutMs: READY_MS, signal, probe: () => service.ready(lab) });
+  }
+}
+
+/** Waits until the vm-agent of `vm` takes connections; a VM whose template has no agent is not waited for. */
+export async function waitForVmAgent(
+  lab: LabPlan,
+  vm: VmPlan,
+  running: RunningProcess,
+  signal: AbortSignal,
+): Promise<void> {
+  const { root } = templatePaths(templateDirectory(lab.cache, vm.template));
+  if (!existsSync(join(root, 'usr/lib/seamless/app/vm-agent/main.ts'))) return;
+  const tcp = `/dev/tcp/${vm.management.address}/${AGENT_PORT}`;
+  const probe = () =>
+    exec(['nsenter', `--net=${namespacePath(lab, 'mgmt')}`, 'bash', '-c', 'exec 3<>"$0"', tcp], {
+      signal,
+    }).then(
+      () => true,
+      () => false,
+    );
+  try {
+    await waitUntilReady({
+      running,
+      log: join(vm.directory, 'qemu.log'),
+      timeoutMs: READY_MS,
+      signal,
+      probe,
+    });
+  } catch (cause) {
+    throw new SeamlessError(
+      'AGENT_UNREACHABLE',
+      `the vm-agent of ${vm.name} does not listen; see scripts/lab up --no-services, then scripts/lab exec vm:${vm.name} -- journalctl -u seamless-vm-agent`,
+      { cause },
+    );
   }
 }
 

@@ -5,13 +5,13 @@ import { SeamlessError } from '../common/errors.ts';
 import { readTemplate, templateDirectory, templatePaths } from '../template/store.ts';
 import { chooseAccelerator } from './accelerator.ts';
 import { orchestratorConfig, sinkAgentConfig } from './config.ts';
-import { takeDown } from './down.ts';
+import { takeDownAlone, withLabLock } from './down.ts';
 import { makeNetwork } from './network.ts';
 import { startSwitch } from './open-vswitch.ts';
 import { issueCertificate, makeAuthority } from './pki.ts';
 import { type LabPlan, MANAGEMENT, SINK_NAME, type VmPlan } from './plan.ts';
 import { isRunning, type RunningProcess } from './processes.ts';
-import { orchestratorConfigPath, sinkAgentConfigPath, startServices } from './services.ts';
+import { orchestratorConfigPath, sinkAgentConfigPath, startServices, waitForVmAgent } from './services.ts';
 import { makeSshKeys } from './ssh.ts';
 import { type LabState, readState, writeState } from './state.ts';
 import { addSwap } from './swap.ts';
@@ -25,9 +25,15 @@ export interface UpRequest {
   /** false leaves SEaMLESS's own services out: a lab of plain VMs. */
   services: boolean;
   report: (line: string) => void;
+  /** Ends it: what is there so far is taken down. */
+  signal: AbortSignal;
 }
 
-export async function bringUp(request: UpRequest): Promise<LabState> {
+export function bringUp(request: UpRequest): Promise<LabState> {
+  return withLabLock(request.lab, request.report, () => bringUpAlone(request));
+}
+
+async function bringUpAlone(request: UpRequest): Promise<LabState> {
   const { lab, vms, report } = request;
   const former = readState(lab);
   if (former?.phase === 'up' && former.processes.some(isRunning))
@@ -36,17 +42,17 @@ export async function bringUp(request: UpRequest): Promise<LabState> {
       'the lab is up already; see scripts/lab status, or take it down first',
     );
   for (const vm of vms) await readTemplate(lab.cache, vm.template);
-  await takeDown(lab, () => {}); // what an interrupted run may have left
+  await takeDownAlone(lab, () => {}); // what an interrupted run may have left
   try {
     return await build(request);
   } catch (error) {
     report('failed; cleaning up');
-    await takeDown(lab, () => {});
+    await takeDownAlone(lab, () => {});
     throw error;
   }
 }
 
-async function build({ lab, vms, source, services, report }: UpRequest): Promise<LabState> {
+async function build({ lab, vms, source, services, report, signal }: UpRequest): Promise<LabState> {
   const state: LabState = { format: 1, phase: 'starting', accel: 'tcg', vms: [...vms], processes: [] };
   const started = (running: RunningProcess) => {
     state.processes.push(running);
@@ -55,8 +61,14 @@ async function build({ lab, vms, source, services, report }: UpRequest): Promise
   writeState(lab, state);
   await mkdir(lab.diskDirectory, { recursive: true });
   report('network, keys, swap');
-  await Promise.all([makeNetwork(lab, vms), makeKeys(lab, vms), addSwap(lab), chooseOnce(lab, vms, state)]);
+  await together(signal, [
+    () => makeNetwork(lab, vms),
+    () => makeKeys(lab, vms),
+    () => addSwap(lab),
+    () => chooseOnce(lab, vms, state),
+  ]);
   await writeConfiguration(lab, vms);
+  signal.throwIfAborted();
   report(`booting ${vms.map((vm) => vm.name).join(', ')} (${state.accel}, ${vms[0]?.memoryMiB ?? 0} MiB)`);
   const machines: [VmPlan, RunningProcess][] = [];
   for (const vm of vms) {
@@ -65,18 +77,34 @@ async function build({ lab, vms, source, services, report }: UpRequest): Promise
     machines.push([vm, running]);
   }
   const ports = vms.map((vm) => vm.production.port);
-  await Promise.all([
-    startSwitch(lab, 'hv', ['client0', ...ports], started),
-    startSwitch(lab, 'sink', [], started),
-    ...machines.map(([vm, running]) => waitForBoot(vm, running)),
+  await together(signal, [
+    (either) => startSwitch(lab, 'hv', ['client0', ...ports], started, either),
+    (either) => startSwitch(lab, 'sink', [], started, either),
+    ...machines.map(
+      ([vm, running]) =>
+        (either: AbortSignal) =>
+          waitForBoot(vm, running, either),
+    ),
   ]);
   if (services) {
     report('starting the services');
-    await startServices(lab, source, started);
+    await startServices(lab, source, started, signal);
+    await Promise.all(machines.map(([vm, running]) => waitForVmAgent(lab, vm, running, signal)));
   }
   state.phase = 'up';
   writeState(lab, state);
   return state;
+}
+
+/** Like Promise.all, but the first failure aborts the others and they have ended before it is thrown: nothing is made after a clean-up. */
+async function together(
+  signal: AbortSignal,
+  tasks: readonly ((either: AbortSignal) => Promise<void>)[],
+): Promise<void> {
+  const failed = new AbortController();
+  const either = AbortSignal.any([signal, failed.signal]);
+  await Promise.all(tasks.map((task) => task(either).catch((error: unknown) => failed.abort(error))));
+  failed.signal.throwIfAborted();
 }
 
 async function chooseOnce(lab: LabPlan, vms: readonly VmPlan[], state: LabState): Promise<void> {

@@ -31,6 +31,8 @@ export const MASKED_UNITS: Readonly<Record<string, readonly string[]>> = {
     'kmod-static-nodes.service',
     'modprobe@.service',
     'systemd-modules-load.service',
+    'systemd-tmpfiles-setup-dev-early.service',
+    'systemd-tmpfiles-setup-dev.service',
     'systemd-udevd.service',
     'systemd-udevd-control.socket',
     'systemd-udevd-kernel.socket',

@@ -1,0 +1,36 @@
+/** Builds the agent layer over the cached base twice; only the very first run on a machine fetches packages. */
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { afterAll, expect, test } from 'vitest';
+import { removeTree } from '../../../template/base-tree.ts';
+import { buildTemplate } from '../../../template/build.ts';
+import { treeIdentity } from '../../../template/identity.ts';
+import { cacheDirectory, templateDirectory, templatePaths } from '../../../template/store.ts';
+
+const NAME = 'test-identity';
+const cache = cacheDirectory(process.env);
+const paths = templatePaths(templateDirectory(cache, NAME));
+
+afterAll(() => removeTree(paths.directory));
+
+const build = () =>
+  buildTemplate({
+    cache,
+    name: NAME,
+    include: [],
+    source: join(import.meta.dirname, '../../..'),
+    report: () => {},
+  });
+
+test('a template built twice is the same one, and its tree says who it is', {
+  timeout: 600_000,
+}, async () => {
+  const first = await build();
+  const second = await build();
+  expect(second.id).toBe(first.id);
+  expect(second.id).toMatch(/^[0-9a-f]{64}$/);
+  expect(JSON.parse(await readFile(join(paths.root, 'usr/lib/seamless/template.json'), 'utf8'))).toEqual(
+    second,
+  );
+  expect(await treeIdentity(paths.root)).toBe(second.id);
+});
