@@ -160,9 +160,17 @@ static bool polls(const struct process *process, int fd, short wanted)
 	return answer;
 }
 
-/* A pipe is inside when both ends are held in the set, or nobody holds the other end. */
+/*
+ * A pipe is inside when both ends are held in the set, or nobody holds the other end. One with a name in the file tree
+ * is a dummy, whoever holds it.
+ */
 static enum kind pipe_kind(struct descriptors *descriptors, const struct process *process, int fd, uint64_t inode)
 {
+	char name[16], link[8] = "";
+
+	snprintf(name, sizeof(name), "%d", fd);
+	if (readlinkat(process->fd_directory, name, link, sizeof(link) - 1) < 0 || strncmp(link, "pipe:", strlen("pipe:")))
+		return KIND_FILE;
 	struct search found = search_set(descriptors->set, (struct search){ .type = S_IFIFO, .inode = inode });
 
 	if (found.readers && found.writers)

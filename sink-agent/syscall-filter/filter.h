@@ -22,6 +22,7 @@ struct filter {
 	int child_events; /* signalfd with SIGCHLD: readable when a thread may have stopped */
 	pid_t guardian;
 	bool guardian_died;
+	struct process ended; /* the last process that ended by itself; pid -1: a thread of a process that lives on */
 	enum phase phase;
 };
 

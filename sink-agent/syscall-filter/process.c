@@ -131,7 +131,8 @@ void set_remove(struct set *set, struct thread *thread, struct process *ended)
 		}
 	free(thread);
 	set->threads_count--;
-	*ended = (struct process){ .pid = -1 };
+	*ended = *process;
+	ended->pid = -1;
 	for (struct thread *other = set->threads; other; other = other->next)
 		if (other->process == process)
 			return;

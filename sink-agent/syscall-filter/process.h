@@ -44,7 +44,10 @@ struct set {
 struct thread *set_thread(const struct set *set, pid_t tid);
 /* Adds a thread, and its process when new. NULL with errno set when it is gone or unreadable. */
 struct thread *set_add(struct set *set, pid_t tid);
-/* Forgets a thread that ended; its process too when it was the last one, which is then returned in `*ended`. */
+/*
+ * Forgets a thread that ended; its process too when it was the last one. `*ended` tells the process; its pid is -1
+ * while other threads of it live.
+ */
 void set_remove(struct set *set, struct thread *thread, struct process *ended);
 /* Whether the container knows a process or thread of that number. */
 bool set_has_inner(const struct set *set, pid_t inner);

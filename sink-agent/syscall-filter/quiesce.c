@@ -46,10 +46,9 @@ bool quiesce_next_stop(struct filter *filter, struct thread **thread)
 		(*thread)->status = status;
 		return true;
 	}
-	struct process ended;
-	set_remove(&filter->set, *thread, &ended);
-	if (ended.pid > 0)
-		report_exited(ended.inner_pid, ended.program, status);
+	set_remove(&filter->set, *thread, &filter->ended);
+	if (filter->ended.pid > 0)
+		report_exited(filter->ended.inner_pid, filter->ended.program, status);
 	*thread = NULL;
 	return true;
 }

@@ -1,0 +1,210 @@
+/** Real victims under the real filter, with and without sanitizers; what is frozen is thawed here as CRIU would restore it. */
+import { existsSync } from 'node:fs';
+import { readdir } from 'node:fs/promises';
+import { connect } from 'node:net';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
+import { exec } from '../../../common/exec.ts';
+import {
+  compileVictim,
+  filterVictim,
+  isFrozen,
+  REPOSITORY,
+  removeVictim,
+  startVictim,
+  thaw,
+  until,
+} from './fixtures/victim.ts';
+
+let program: string;
+
+beforeAll(async () => {
+  await exec([join(REPOSITORY, 'scripts/build-helpers'), '--sanitize'], { timeoutMs: 110_000 });
+  program = await compileVictim();
+});
+
+afterAll(() => removeVictim(program));
+
+const NOTHING_RETURNED = '0 0 0 0 0 0 0 0 signals 0';
+
+describe.each(['build/syscall-filter', 'build/sanitized/syscall-filter'])('%s', (path) => {
+  const binary = join(REPOSITORY, path);
+  const start = () => startVictim(program, onTestFinished);
+
+  test('a filtered process answers on its socket, and its blocked threads notice nothing', async () => {
+    const victim = await start();
+    const { filter } = await filterVictim(victim, binary);
+    expect(filter.tasks).toBe(14); // 13 threads and the child
+    expect(await isFrozen(victim.cgroup)).toBe(true);
+    await filter.go();
+    victim.say('ping');
+    expect(await victim.hears()).toBe('pong');
+    await filter.freeze();
+    expect(await isFrozen(victim.cgroup)).toBe(true);
+    await thaw(victim.cgroup);
+    victim.say('waits');
+    expect(await victim.hears()).toBe(NOTHING_RETURNED);
+  });
+
+  test('a forbidden call never takes effect under the filter, and does so exactly once afterwards', async () => {
+    const victim = await start();
+    const { filter, trigger } = await filterVictim(victim, binary);
+    await filter.go();
+    const file = join(victim.folder, 'made');
+    victim.say(`open ${file}`);
+    expect(await trigger).toMatchObject({
+      pid: victim.pid,
+      tid: victim.pid,
+      program: 'victim',
+      syscall: 'openat',
+      rule: 'file.open',
+      detail: expect.stringContaining(
+        `openat(AT_FDCWD, "${file}", O_WRONLY|O_CREAT|O_EXCL, 0600): opens a file`,
+      ),
+    });
+    expect(await filter.exited).toMatchObject({ frozen: true, errors: [] });
+    expect(existsSync(file)).toBe(false);
+    await thaw(victim.cgroup);
+    expect(await victim.hears()).toBe('open 1 errno 0');
+    victim.say('waits');
+    expect(await victim.hears()).toBe(NOTHING_RETURNED);
+  });
+
+  test('threads that hit forbidden calls at once all run them afterwards, none before', async () => {
+    const victim = await start();
+    const { filter, trigger } = await filterVictim(victim, binary);
+    await filter.go();
+    victim.say(`openall ${join(victim.folder, 'many')}`);
+    expect((await trigger).rule).toBe('file.open');
+    await filter.exited;
+    expect(await readdir(victim.folder)).toEqual([]);
+    await thaw(victim.cgroup);
+    await until('four files', async () => (await readdir(victim.folder)).length === 4);
+  });
+
+  test('a fork is stopped before there is a child', async () => {
+    const victim = await start();
+    const { filter, trigger } = await filterVictim(victim, binary);
+    await filter.go();
+    victim.say('fork');
+    expect(await trigger).toMatchObject({ syscall: 'clone', rule: 'process.create' });
+    expect((await trigger).detail).toContain('SIGCHLD');
+    expect(await filter.exited).toMatchObject({ frozen: true });
+    await thaw(victim.cgroup);
+    expect(await victim.hears()).toBe('child 7');
+  });
+
+  test('a pipe inside the set runs', async () => {
+    const victim = await start();
+    const { filter } = await filterVictim(victim, binary);
+    await filter.go();
+    victim.say('child');
+    expect([await victim.hears(), await victim.hears()].sort()).toEqual(['child', 'sent 1']);
+    await filter.freeze();
+  });
+
+  test('a 32-bit call and an x32 call are activity', async () => {
+    for (const word of ['int80', 'x32']) {
+      const victim = await start();
+      const { filter, trigger } = await filterVictim(victim, binary);
+      await filter.go();
+      victim.say(word);
+      expect((await trigger).rule).toBe('call.foreign');
+      await filter.exited;
+      await thaw(victim.cgroup);
+      expect(await victim.hears()).toMatch(word === 'int80' ? 'int80 1' : 'x32 -1 errno 38');
+    }
+  });
+
+  test('a new connection is taken, and is the trigger when the policy says so', async () => {
+    const victim = await start();
+    const { filter, trigger } = await filterVictim(victim, binary);
+    await filter.go();
+    const client = connect(victim.port, '127.0.0.1');
+    onTestFinished(() => void client.destroy());
+    expect(await trigger).toMatchObject({ rule: 'connection.new', fd: { kind: 'tcp' } });
+    expect((await trigger).fd?.target).toContain(`127.0.0.1:${victim.port} < 127.0.0.1:`);
+    expect(await filter.exited).toMatchObject({ frozen: true });
+  });
+
+  test('with the other policy a new connection is taken and nobody wakes', async () => {
+    const victim = await start();
+    const { filter, trigger } = await filterVictim(victim, binary, { accept: 'allow' });
+    await filter.go();
+    const client = connect(victim.port, '127.0.0.1');
+    onTestFinished(() => void client.destroy());
+    // The thread that accepted ends, which is activity; that is how we know that accept went through.
+    expect((await trigger).syscall).not.toBe('accept');
+    await filter.exited;
+  });
+
+  test('a handled signal reaches its handler', async () => {
+    const victim = await start();
+    const { filter } = await filterVictim(victim, binary);
+    await filter.go();
+    process.kill(victim.pid, 'SIGUSR1');
+    await until('the handler', async () => {
+      victim.say('waits');
+      return (await victim.hears()).endsWith('signals 1');
+    });
+    await filter.freeze();
+  });
+
+  test('a deadly signal does not kill in the sink: it stays pending and kills afterwards', async () => {
+    const victim = await start();
+    const { filter, trigger } = await filterVictim(victim, binary);
+    await filter.go();
+    process.kill(victim.pid, 'SIGTERM');
+    expect(await trigger).toMatchObject({ rule: 'signal.fatal', detail: expect.stringContaining('SIGTERM') });
+    expect(await filter.exited).toMatchObject({ frozen: true });
+    expect(victim.process.signalCode).toBe(null);
+    await thaw(victim.cgroup);
+    await until('its end', () => victim.process.signalCode === 'SIGTERM');
+  });
+
+  test('a crash is put off until the process is back', async () => {
+    const victim = await start();
+    const { filter, trigger } = await filterVictim(victim, binary);
+    await filter.go();
+    victim.say('crash 8');
+    expect(await trigger).toMatchObject({ rule: 'signal.fatal', detail: expect.stringContaining('SIGSEGV') });
+    expect(await filter.exited).toMatchObject({ frozen: true });
+    await thaw(victim.cgroup);
+    await until('its end', () => victim.process.signalCode === 'SIGSEGV');
+  });
+
+  test('an exit waits for the VM', async () => {
+    const victim = await start();
+    const { filter, trigger } = await filterVictim(victim, binary);
+    await filter.go();
+    victim.say('exit');
+    expect((await trigger).rule).toBe('process.exit');
+    await filter.exited;
+    expect(victim.process.exitCode).toBe(null);
+    await thaw(victim.cgroup);
+    await until('its end', () => victim.process.exitCode === 5);
+  });
+
+  test('a process killed from outside freezes the rest and is told', async () => {
+    const victim = await start();
+    const { filter, trigger } = await filterVictim(victim, binary);
+    await filter.go();
+    process.kill(victim.pid, 'SIGKILL');
+    expect((await trigger).rule).toBe('process.killed');
+    expect(await filter.exited).toMatchObject({ frozen: true });
+  });
+
+  test('after a freeze a second filter takes over, and blocked threads still notice nothing', async () => {
+    const victim = await start();
+    for (let round = 0; round < 3; round++) {
+      const { filter } = await filterVictim(victim, binary);
+      await filter.go();
+      victim.say('ping');
+      expect(await victim.hears()).toBe('pong');
+      await filter.freeze();
+    }
+    await thaw(victim.cgroup);
+    victim.say('waits');
+    expect(await victim.hears()).toBe(NOTHING_RETURNED);
+  });
+});
