@@ -1,15 +1,20 @@
 /**
- * Dumps the frozen processes of a sink, all trees at once. It is all or none: trees that were dumped while another one failed
- * are restored from what was just made, so that the sink is frozen with everything alive, as before.
+ * Dumps the frozen processes of a sink, all trees at once and all or none: each CRIU stops at its gate, with its tree dumped but still
+ * there, until every other one has come as far. What is left for `undoDump` is an agent that died between the first and
+ * the last word of the verdict.
  */
 import { rm } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { dumpArguments } from '../criu/arguments.ts';
+import { type Gate, openGate } from '../criu/gate.ts';
 import type { Manifest } from '../criu/manifest.ts';
 import { startCriu } from '../criu/run.ts';
 import { type RestoreTarget, restoreTrees } from './restore/restore.ts';
 import { isPopulated, type SinkCgroup, setFrozen, treeCgroup, waitFrozen } from './sandbox/cgroup.ts';
 import { AGENT_FOLDER, enter } from './sandbox/sandbox.ts';
+
+/** Beside the images; a name that no image can have. */
+const GATES = '.gates';
 
 /**
  * Dumps `manifest.trees`, whose externals have their names in this sink, into `folder` (on the host), made for it.
@@ -17,40 +22,46 @@ import { AGENT_FOLDER, enter } from './sandbox/sandbox.ts';
  * the trees that are not alive.
  */
 export async function dumpImage(target: RestoreTarget, manifest: Manifest, folder: string): Promise<void> {
-  const { cgroup, init, criuVersion } = target;
+  const { cgroup } = target;
   const cgroups = manifest.trees.map(({ root }) => join(cgroup.path, treeCgroup(root)));
   // CRIU thaws the cgroup that it was told once it holds the tree; one that is frozen from above would stay so.
   for (const each of cgroups) await setFrozen(each, true);
   await Promise.all(cgroups.map((each) => waitFrozen(each)));
   await setFrozen(cgroup.processes, false);
-  const runs = manifest.trees.map((tree) => {
-    const args = dumpArguments(criuVersion, {
-      root: tree.root,
-      folder: `${AGENT_FOLDER}/images/${basename(folder)}/${tree.folder}`,
-      externals: tree.externals.map(({ dumpKey }) => dumpKey),
-      freezeCgroup: `${AGENT_FOLDER}/cgroup/${treeCgroup(tree.root)}`,
-    });
-    return startCriu(args, join(folder, tree.folder), { prefix: enter(init) });
-  });
+  const gates = manifest.trees.length > 1 ? await openGates(manifest, folder) : [];
+  const runs = manifest.trees.map((tree, index) => startDump(target, tree, folder, gates[index]));
+  if (gates.length > 0) {
+    const reached = await Promise.allSettled(runs.map((run) => run.reached));
+    const commit = reached.every(({ status }) => status === 'fulfilled');
+    for (const run of runs) run.decide(commit);
+  }
   const ends = await Promise.allSettled(runs.map(({ done }) => done));
-  const failed = ends.find((end) => end.status === 'rejected');
-  if (!failed) return;
+  const failures = ends.filter((end) => end.status === 'rejected').map(({ reason }) => reason as Error);
+  if (failures.length === 0) return;
   await undoDump(target, manifest, folder);
-  throw failed.reason;
+  // Of the trees that only did not get the word, CRIU says that its script failed.
+  throw failures.find(({ message }) => !message.includes('action scripts failed')) ?? failures[0];
 }
 
 /** After a dump that did not succeed as a whole: restores what it took away; all is frozen and alive again. Safe to repeat. */
 export async function undoDump(target: RestoreTarget, manifest: Manifest, folder: string): Promise<void> {
   const { cgroup } = target;
   const gone = await treesGone(cgroup, manifest);
-  if (gone.length > 0) {
-    // The rest keeps its own freeze meanwhile: `processes/` must be thawed for CRIU.
-    await restoreTrees(target, manifest, gone, folder);
-  }
+  // The others keep a freeze of their own meanwhile.
+  if (gone.length > 0) await restoreTrees(target, manifest, gone, folder);
   await setFrozen(cgroup.processes, true);
   await waitFrozen(cgroup.processes);
   for (const { root } of manifest.trees) await setFrozen(join(cgroup.path, treeCgroup(root)), false);
   await rm(folder, { recursive: true, force: true });
+}
+
+/** Tells CRIUs that an agent which died has left at their gates to undo; resolves with what to call when they have ended. */
+export async function abandonDump(manifest: Manifest, folder: string): Promise<() => void> {
+  const gates = await openGates(manifest, folder);
+  for (const gate of gates) gate.decide(false);
+  return () => {
+    for (const gate of gates) gate.close();
+  };
 }
 
 /** The trees of which no process is left: CRIU ends one only after its image is whole. */
@@ -59,4 +70,30 @@ export async function treesGone(cgroup: SinkCgroup, manifest: Manifest): Promise
     manifest.trees.map(({ root }) => isPopulated(join(cgroup.path, treeCgroup(root)))),
   );
   return manifest.trees.filter((_tree, index) => !alive[index]);
+}
+
+function startDump(
+  { init, criuVersion }: RestoreTarget,
+  tree: Manifest['trees'][number],
+  folder: string,
+  gate: Gate | undefined,
+) {
+  const args = dumpArguments(criuVersion, {
+    root: tree.root,
+    folder: `${AGENT_FOLDER}/images/${basename(folder)}/${tree.folder}`,
+    externals: tree.externals.map(({ dumpKey }) => dumpKey),
+    freezeCgroup: `${AGENT_FOLDER}/cgroup/${treeCgroup(tree.root)}`,
+    ...(gate ? { actionScript: `${AGENT_FOLDER}/criu/gate.sh` } : {}),
+  });
+  return startCriu(args, join(folder, tree.folder), { prefix: enter(init), ...(gate ? { gate } : {}) });
+}
+
+/** One gate per tree, by the path that it has inside the sink. */
+function openGates({ trees }: Manifest, folder: string): Promise<Gate[]> {
+  return Promise.all(
+    trees.map(async ({ root }) => {
+      const gate = await openGate(join(folder, '..', GATES, String(root)));
+      return { ...gate, env: { SEAMLESS_GATE: `${AGENT_FOLDER}/images/${GATES}/${root}` } };
+    }),
+  );
 }

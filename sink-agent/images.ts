@@ -19,8 +19,10 @@ export interface ImageStore {
   path(vm: string, imageId: string): string;
   /** `null` when there is no such image. */
   read(vm: string, imageId: string): Promise<{ manifest: Manifest; bytes: number } | null>;
-  /** Empty folders for an image to be dumped; it becomes one by `complete`. Gives its name for now. */
-  begin(manifest: Manifest): Promise<string>;
+  /** Folder of an image that is being dumped. */
+  dumpingPath(vm: string, imageId: string): string;
+  /** Makes the manifest and the empty folders of an image to be dumped; it becomes one by `complete`. */
+  begin(manifest: Manifest): Promise<void>;
   complete(vm: string, imageId: string): Promise<{ manifest: Manifest; bytes: number }>;
   removeAll(vm: string): Promise<void>;
 }
@@ -33,9 +35,11 @@ export async function openImageStore(folder: string): Promise<ImageStore> {
   }
   const folderOf = (vm: string) => join(folder, vm);
   const path = (vm: string, imageId: string) => join(folderOf(vm), safeName('an image id', imageId));
+  const dumpingPath = (vm: string, imageId: string) => `${path(vm, imageId)}.dumping`;
   const store: ImageStore = {
     folderOf,
     path,
+    dumpingPath,
     async read(vm, imageId) {
       const at = path(vm, imageId);
       const text = await readFile(join(at, MANIFEST), 'utf8').catch((error: NodeJS.ErrnoException) => {
@@ -45,16 +49,14 @@ export async function openImageStore(folder: string): Promise<ImageStore> {
       return text === null ? null : { manifest: checkManifest(text, vm, imageId), bytes: await sizeOf(at) };
     },
     async begin(manifest) {
-      const name = `${manifest.imageId}.dumping`;
-      const at = `${path(manifest.vm, manifest.imageId)}.dumping`;
+      const at = dumpingPath(manifest.vm, manifest.imageId);
       await rm(at, { recursive: true, force: true });
       for (const tree of manifest.trees) await mkdir(join(at, tree.folder), { recursive: true, mode: 0o700 });
       await writeFile(join(at, MANIFEST), JSON.stringify(manifest));
-      return name;
     },
     async complete(vm, imageId) {
       const at = path(vm, imageId);
-      await rename(`${at}.dumping`, at);
+      await rename(dumpingPath(vm, imageId), at);
       const image = await store.read(vm, imageId);
       if (image) return image;
       throw new SeamlessError('INTERNAL', `Expected an image in ${at}, got nothing`);

@@ -11,7 +11,7 @@ import { readImage, writeImage } from '../wire/image-stream.ts';
 import { createRpcClient, type RpcClient } from '../wire/rpc-client.ts';
 import type { TlsMaterial } from '../wire/tls.ts';
 import type { SinkState, SinkStatus } from './api.ts';
-import { dumpImage, treesGone, undoDump } from './checkpoint.ts';
+import { abandonDump, dumpImage, treesGone, undoDump } from './checkpoint.ts';
 import type { ImageStore } from './images.ts';
 import { admit, mayHoldOnlyCopy, type SinkRequest } from './lifecycle.ts';
 import { cgroupName, portName } from './names.ts';
@@ -176,9 +176,9 @@ export class Sink {
       const target = await this.#target();
       const manifest = { ...this.#manifest, imageId, criuVersion: target.criuVersion };
       await this.#step('dumping', imageId);
-      const name = await images.begin(manifest);
+      await images.begin(manifest);
       try {
-        await dumpImage(target, manifest, join(images.folderOf(vm), name));
+        await dumpImage(target, manifest, this.#dumpingFolder(imageId));
       } catch (cause) {
         await this.#afterFailedDump(cause);
         throw cause;
@@ -246,11 +246,14 @@ export class Sink {
   async #takeOver(state: SinkState): Promise<void> {
     const { images } = this.#around;
     const { vm, imageId, step, stepImageId } = this.#record;
-    if (step !== 'dumping') await setFrozen(this.#cgroup.processes, true);
-    await waitUntraced(() => treeProcesses(this.#cgroup));
     const image = imageId === null ? null : await images.read(vm, imageId);
     if (!image) throw this.#refusal(`its image ${imageId} is gone`);
     this.#manifest = image.manifest;
+    let close = () => {};
+    if (step === 'dumping' && stepImageId !== null)
+      close = await abandonDump(image.manifest, this.#dumpingFolder(stepImageId));
+    else await setFrozen(this.#cgroup.processes, true);
+    await waitUntraced(() => treeProcesses(this.#cgroup)).finally(close);
     if (step === 'dumping' && stepImageId !== null) {
       const gone = await treesGone(this.#cgroup, image.manifest);
       if (gone.length === image.manifest.trees.length) {
@@ -330,13 +333,16 @@ export class Sink {
 
   /** Brings back what a dump under way took away. */
   async #undoDump(): Promise<void> {
-    const { vm, stepImageId } = this.#record;
+    const { stepImageId } = this.#record;
     if (!this.#manifest || stepImageId === null) throw this.#refusal('what runs in it is unknown');
-    const folder = `${this.#around.images.path(vm, stepImageId)}.dumping`;
     const target = await this.#target();
-    await undoDump(target, this.#manifest, folder);
+    await undoDump(target, this.#manifest, this.#dumpingFolder(stepImageId));
     this.#manifest.trees = await restoredTrees(target, this.#manifest);
     await this.#step(null, null);
+  }
+
+  #dumpingFolder(imageId: string): string {
+    return this.#around.images.dumpingPath(this.#record.vm, imageId);
   }
 
   /** Something stopped the processes without being asked. */

@@ -24,6 +24,8 @@ import { identify, type ProcessIdentity } from './process.ts';
 export const AGENT_FOLDER = '/run/seamless-sink';
 /** Programs that run inside a sink. */
 const PROGRAMS = join(import.meta.dirname, '..', 'inside');
+/** criu/, whose gate runs there too. */
+const CRIU_PROGRAMS = join(import.meta.dirname, '..', '..', 'criu');
 const READY_MS = 10_000;
 
 export interface SandboxPlan {
@@ -72,7 +74,15 @@ export function rootTree(init: ProcessIdentity): string {
 
 async function startInit(plan: SandboxPlan): Promise<ProcessIdentity> {
   const { cgroup, templateRoot, mountPoint, images, network } = plan;
-  const script = [join(PROGRAMS, 'enter-root.sh'), templateRoot, mountPoint, images, cgroup.path, PROGRAMS];
+  const script = [
+    join(PROGRAMS, 'enter-root.sh'),
+    templateRoot,
+    mountPoint,
+    images,
+    cgroup.path,
+    PROGRAMS,
+    CRIU_PROGRAMS,
+  ];
   const child = spawn(
     'unshare',
     ['--fork', '--pid', '--mount', '--net', '--uts', '--ipc', '--', ...script, network.hostname],
