@@ -15,7 +15,7 @@ const agent = Type.Object(
   {
     address: text('Address on the management network.'),
     port: Type.Integer({ minimum: 1, maximum: 65535 }),
-    serverName: text('Common name that its certificate must have.'),
+    serverName: text('Its name in its certificate; the role (`vm-agent:`, `sink-agent:`) may be left out.'),
   },
   strict,
 );

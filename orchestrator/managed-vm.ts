@@ -5,6 +5,7 @@ import type { SinkAgentApi, SinkAgentEvent } from '../sink-agent/api.ts';
 import type { VmAgentApi } from '../vm-agent/api.ts';
 import { createRpcClient, type RpcClient } from '../wire/rpc-client.ts';
 import type { TlsMaterial } from '../wire/tls.ts';
+import { peerName } from './agents/peer-name.ts';
 import type { ManagedVm } from './api/vms.ts';
 import type { Config, SinkConfig, VmConfig } from './config.ts';
 import { memoryCgroup } from './hypervisor/memory-cgroup.ts';
@@ -36,7 +37,8 @@ export interface ManagedVmDeps {
 export function manageVm(deps: ManagedVmDeps): ManagedVm & { start(): void; close(): void } {
   const { config, vm, sink, vmHost, journal } = deps;
   const log = deps.log.with({ vmId: vm.name });
-  const { address, port, serverName } = vm.agent;
+  const { address, port } = vm.agent;
+  const serverName = peerName('vm-agent', vm.agent.serverName);
   const vmAgent = createRpcClient<VmAgentApi>({ address, port, peer: serverName, tls: deps.tls });
   const cgroup = memoryCgroup(vmHost.transport, vm.cgroup);
   const qmp = new Qmp({

@@ -6,6 +6,7 @@ import type { Log } from '../common/log.ts';
 import type { SinkAgentApi, SinkAgentEvent } from '../sink-agent/api.ts';
 import { createRpcClient } from '../wire/rpc-client.ts';
 import { loadTls } from '../wire/tls.ts';
+import { peerName } from './agents/peer-name.ts';
 import { followSinks } from './agents/sink-events.ts';
 import { startApi } from './api/server.ts';
 import type { Config } from './config.ts';
@@ -35,7 +36,12 @@ export async function startService(options: ServiceOptions): Promise<{ close(): 
   const sinkAgents = new Map(
     config.sinks.map(({ name, agent: { address, port, serverName } }) => [
       name,
-      createRpcClient<SinkAgentApi, SinkAgentEvent>({ address, port, peer: serverName, tls }),
+      createRpcClient<SinkAgentApi, SinkAgentEvent>({
+        address,
+        port,
+        peer: peerName('sink-agent', serverName),
+        tls,
+      }),
     ]),
   );
   const vms = new Map(

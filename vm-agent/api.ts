@@ -57,7 +57,7 @@ export interface VmAgentApi {
   restore: { params: { imageId: string }; result: { processes: number } };
   /** Restores image `imageId` for nothing, in namespaces of its own, and ends it: brings the wake path's pages back to memory. */
   dummyRestore: { params: { imageId: string }; result: Record<string, never> };
-  /** What the VM holds of an image; `null` when it has none of that name. */
+  /** What the VM holds of an image, once what is under way has ended; `null` when it has none of that name. */
   image: { params: { imageId: string }; result: { state: ImageState | null } };
   /** Forgets image `imageId` and its files. Refused (`AGENT_REFUSED`) while it is the only copy: dumped and not discardable says `force: false`. */
   discard: { params: { imageId: string; force?: boolean }; result: Record<string, never> };

@@ -72,7 +72,8 @@ export function createService(context: AgentContext): {
         await dummyRestore(context, imageId);
         return {};
       }),
-    image: async ({ imageId }) => ({ state: stateOf(imageId) }),
+    // In the queue too: whoever asks after a lost call must not hear of a state that is about to change.
+    image: ({ imageId }) => exclusively(async () => ({ state: stateOf(imageId) })),
     discard: ({ imageId, force = false }) =>
       exclusively(async () => {
         const { away } = state.read();

@@ -4,6 +4,7 @@
  */
 import type { ClientRequest, IncomingMessage } from 'node:http';
 import { Agent, request as httpsRequest } from 'node:https';
+import type { Socket } from 'node:net';
 import { createInterface } from 'node:readline';
 import { type ErrorBody, SeamlessError } from '../common/errors.ts';
 import type { RpcApi } from './rpc-server.ts';
@@ -45,7 +46,7 @@ export interface RpcClient<Api extends RpcApi<Api>, Event = never> {
 export function createRpcClient<Api extends RpcApi<Api>, Event = never>(
   options: RpcClientOptions,
 ): RpcClient<Api, Event> {
-  const agent = new Agent({
+  const agent = new PatientAgent({
     keepAlive: true,
     maxSockets: 8,
     scheduling: 'lifo',
@@ -116,6 +117,18 @@ export function createRpcClient<Api extends RpcApi<Api>, Event = never>(
     },
     close: () => agent.destroy(),
   };
+}
+
+/**
+ * Keeps connections, but sends no TCP keep-alives over them: Node's would give up on a paused VM after ten seconds, and
+ * the wake would pay for a handshake.
+ */
+class PatientAgent extends Agent {
+  override keepSocketAlive(socket: Socket): boolean {
+    socket.setKeepAlive(false);
+    socket.unref();
+    return true;
+  }
 }
 
 function failure(where: string, what: string, call: CallOptions, cause: unknown): SeamlessError {

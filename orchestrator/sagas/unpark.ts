@@ -12,7 +12,7 @@
  * A failure before the pivot goes back: the sink is restored from the image of the way back, gets the packets
  * that waited, and runs; then the VM is switched off again. It is parked, as it was.
  */
-import { SeamlessError } from '../../common/errors.ts';
+import { asSeamlessError, SeamlessError } from '../../common/errors.ts';
 import type { Listener } from '../../criu/manifest.ts';
 import type { SinkStatus } from '../../sink-agent/api.ts';
 import { inDoubt, type SagaDefinition, type StepContext } from '../saga/definition.ts';
@@ -129,10 +129,23 @@ async function sinkOf({ vm, sinkAgent }: Ports, signal: AbortSignal): Promise<Si
 
 /** After a failed or interrupted unpark the processes may be an image already: then that is the one to bring back. */
 async function freeze(ports: Ports, state: UnparkState, signal: AbortSignal): Promise<Partial<UnparkState>> {
-  const sink = await sinkOf(ports, signal);
+  const sink = await frozenSink(ports, signal);
+  if (sink.state === 'frozen') return {};
   if (sink.state === 'dumped') return { imageId: sink.imageId ?? state.imageId };
-  if (sink.state !== 'frozen') await ports.sinkAgent.call('freeze', { vm: ports.vm }, { signal });
-  return {};
+  throw new SeamlessError(
+    'AGENT_REFUSED',
+    `Expected processes in the sink of ${ports.vm}, got it ${sink.state}`,
+  );
+}
+
+/** `status` answers at once, `freeze` after a dump that may be under way; one that has no processes left refuses it. */
+async function frozenSink(ports: Ports, signal: AbortSignal): Promise<SinkStatus> {
+  try {
+    return await ports.sinkAgent.call('freeze', { vm: ports.vm }, { signal });
+  } catch (thrown) {
+    if (asSeamlessError(thrown).code !== 'AGENT_REFUSED') throw thrown;
+    return sinkOf(ports, signal);
+  }
 }
 
 async function checkpoint(ports: Ports, imageId: string, signal: AbortSignal): Promise<Partial<UnparkState>> {
@@ -142,7 +155,7 @@ async function checkpoint(ports: Ports, imageId: string, signal: AbortSignal): P
 }
 
 async function restoreInSink(ports: Ports, signal: AbortSignal): Promise<void> {
-  const sink = await sinkOf(ports, signal);
+  const sink = await frozenSink(ports, signal);
   if (sink.state !== 'dumped' || sink.imageId === null) return;
   const { vm, sinkAgent } = ports;
   await sinkAgent.call('restore', { vm, imageId: sink.imageId }, { signal, timeoutMs: 60_000 });
