@@ -164,7 +164,13 @@ export class PacketBuffer {
 
   async #restoreBridge(): Promise<void> {
     const { host, tap, mac } = this.#options;
-    await host.run(['bridge', 'link', 'set', 'dev', tap, 'bcast_flood', 'on', 'mcast_flood', 'on']);
+    try {
+      await host.run(['bridge', 'link', 'set', 'dev', tap, 'bcast_flood', 'on', 'mcast_flood', 'on']);
+    } catch (error) {
+      // A tap goes with its QEMU: then there is nothing to restore.
+      const there = await host.run(['ip', 'link', 'show', 'dev', tap]).catch(() => undefined);
+      if (there) throw error;
+    }
     // Learned again at once: the VM's own frames come in by the tap.
     await host.run(['bridge', 'fdb', 'del', mac, 'dev', tap, 'master']).catch(() => {});
   }

@@ -234,6 +234,28 @@ test('arming and disarming twice is as once, and leaves nothing behind', async (
   await expect(buffer.status()).rejects.toMatchObject({ code: 'HOST_UNREACHABLE' });
 });
 
+test('a VM whose tap has gone can be disarmed', async () => {
+  const gone = new PacketBuffer({
+    host: hosts.hv.host,
+    program: PROGRAM,
+    vm: 'vm2',
+    mac: '52:54:00:00:00:99',
+    tap: 'gone0',
+    bridge: 'qbr-vm1',
+    uplink: 'qvb-vm1',
+    queue: 42,
+    runDir: hosts.dir,
+    heldTcpPorts: [],
+  });
+  await onHv('ip', 'link', 'add', 'gone0', 'type', 'veth', 'peer', 'name', 'gone1');
+  await onHv('ip', 'link', 'set', 'gone0', 'master', 'qbr-vm1');
+  await gone.arm();
+  await onHv('ip', 'link', 'del', 'gone0');
+  await gone.disarm();
+  expect(await forwardRules()).not.toContain('seamless:vm2');
+  await expect(gone.status()).rejects.toMatchObject({ code: 'HOST_UNREACHABLE' });
+});
+
 test('while packets are held it does not end, unless forced', async () => {
   await buffer.arm();
   connect(23);
