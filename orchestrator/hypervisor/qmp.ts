@@ -82,6 +82,7 @@ export class Qmp {
     const lines = createInterface({ input: stream });
     const drop = (why: string) => this.#drop(stream, why);
     stream.on('error', (error) => drop(error.message));
+    lines.on('error', () => {}); // readline passes the stream’s errors on; they are seen to above
     stream.on('close', () => drop('QEMU closed the connection'));
     try {
       await new Promise<void>((resolve, reject) => {
