@@ -115,28 +115,27 @@ const forwardRules = async () =>
   (await Promise.all(['iptables', 'ip6tables'].map((family) => mangle(family)))).join('\n');
 const mangle = (family: string) => onHv(family, '-t', 'mangle', '-S', 'FORWARD');
 
-test.each([VM_IP, VM_IP6])(
-  'held at 4,000 a second, released in order, none lost: %s',
-  { retry: 2 },
-  async (ip) => {
-    const vm = await receiver(hosts.vm, ip);
-    const sender = send(4000, 4000, ip);
-    await until(async () => (await report(vm)).count > 200);
-    await buffer.arm();
-    await until(async () => (await buffer.status()).held > 1500);
-    const held = await buffer.status();
-    expect(held).toMatchObject({ mode: 'hold', lost: 0 });
-    expect(held.bytes).toBeGreaterThan(held.held * 200);
-    expect(held.oldestMs).toBeGreaterThan(100);
-    const start = performance.now();
-    expect(await buffer.release()).toBeGreaterThanOrEqual(held.held);
-    console.log(`released ${held.held} in ${(performance.now() - start).toFixed(1)} ms`);
-    expect(await sender.line()).toBe('done');
-    await until(async () => (await report(vm)).count === 4000);
-    expect(await report(vm)).toMatchObject({ distinct: 4000, misordered: 0, last: 3999 });
-    expect(await buffer.status()).toMatchObject({ mode: 'pass', held: 0, lost: 0, oldestMs: 0 });
-  },
-);
+test.each([VM_IP, VM_IP6])('held at 4,000 a second, released in order, none lost: %s', async (ip) => {
+  const vm = await receiver(hosts.vm, ip);
+  const entered = await countEntering(ip.includes(':') ? 'ip6tables' : 'iptables');
+  const sender = send(4000, 4000, ip);
+  await until(async () => (await report(vm)).count > 200);
+  await buffer.arm();
+  await until(async () => (await buffer.status()).held > 1500);
+  const held = await buffer.status();
+  expect(held).toMatchObject({ mode: 'hold', lost: 0 });
+  expect(held.bytes).toBeGreaterThan(held.held * 200);
+  expect(held.oldestMs).toBeGreaterThan(100);
+  const start = performance.now();
+  expect(await buffer.release()).toBeGreaterThanOrEqual(held.held);
+  console.log(`released ${held.held} in ${(performance.now() - start).toFixed(1)} ms`);
+  expect(await sender.line()).toBe('done');
+  await until(async () => (await report(vm)).count === (await entered()));
+  const got = await report(vm);
+  expect(got).toMatchObject({ distinct: got.count, misordered: 0 });
+  expect(got.count).toBeGreaterThan(2000);
+  expect(await buffer.status()).toMatchObject({ mode: 'pass', held: 0, lost: 0, oldestMs: 0 });
+});
 
 test('what was held during a park is diverted to the sink, in order, and none is lost', {
   retry: 2,
@@ -334,6 +333,20 @@ test('a released packet is still judged by the filter table, as security groups 
   await until(async () => / 20 +\d+ DROP/.test(await counted()));
   expect((await report(vm)).count).toBe(0);
 });
+
+/**
+ * Counts the test's datagrams at the VM's bridge: on a busy machine some don't get that far, because a userspace
+ * switch reads raw sockets that overrun.
+ */
+async function countEntering(family: 'iptables' | 'ip6tables'): Promise<() => Promise<number>> {
+  const rule = ['PREROUTING', '-t', 'mangle', '-p', 'udp', '--dport', `${port}`] as const;
+  await onHv(family, '-A', ...rule);
+  undo.push(() => onHv(family, '-D', ...rule));
+  return async () => {
+    const listed = await onHv(family, '-t', 'mangle', '-vnxL', 'PREROUTING');
+    return Number(listed.match(new RegExp(`(\\d+) +\\d+ .*dpt:${port}`))?.[1]);
+  };
+}
 
 const TCP_SERVER = `
   const server = require('node:net').createServer(() => console.log('connected'));
