@@ -141,12 +141,13 @@ async function openTcp(
 ): Promise<{ terminal: Terminal; port: number }> {
   const before = host.capture.packets.length;
   const terminal = new Terminal(name, [...enter(host), ...argv]);
-  const handshake = await host.capture.waitFor(
+  const answered = host.capture.waitFor(
     `the handshake of ${name}`,
     (packet) => packet.source === address && packet.sourcePort === port && packet.flags.startsWith('S'),
     OPEN_TIMEOUT_MS,
     before,
   );
+  const handshake = await Promise.race([answered, terminal.untilEnd()]);
   return { terminal, port: handshake.destinationPort };
 }
 

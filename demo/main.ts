@@ -18,16 +18,18 @@ const interrupted = new AbortController();
 for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => interrupted.abort());
 
 try {
-  const stage = await prepareStage(say, interrupted.signal);
+  const stage = await prepareStage(say, interrupted.signal, { keepLab: options.keep });
   try {
     const report = await playDemo(stage, say, interrupted.signal);
     process.stdout.write(options.json ? `${JSON.stringify(report)}\n` : `${renderReport(report)}\n`);
     process.exitCode = report.violations.length === 0 ? 0 : 1;
   } finally {
-    await stage.close({ keepLab: options.keep });
+    await stage.close();
   }
 } catch (thrown) {
   const error = asSeamlessError(thrown);
-  say(`demo: ${error.message}\n  ${ERRORS[error.code].next}`);
+  const output = error.details.output;
+  say(`demo: ${error.message}\n  ${ERRORS[error.code].next}${output ? `\n${output}` : ''}`);
+  if (error.code === 'INTERNAL') say(error.stack ?? '');
   process.exitCode = ERRORS[error.code].exit;
 }

@@ -36,6 +36,8 @@ export interface StageOptions {
   memoryMiB?: number;
   /** Dirty memory in the guest that is no gateway process's. */
   workloadMiB?: number;
+  /** Leaves the lab up, also after a failure. */
+  keepLab?: boolean;
 }
 
 export interface Stage {
@@ -65,7 +67,7 @@ export interface Stage {
   /** Resolves when the service no longer says `parked`. */
   unparkStarted(): Promise<void>;
   inVm(argv: string[]): Promise<string>;
-  close(options: { keepLab: boolean }): Promise<void>;
+  close(): Promise<void>;
 }
 
 /** Brings up the lab with one VM, users on it, and everything that watches. On failure nothing is left behind. */
@@ -74,9 +76,9 @@ export async function prepareStage(
   signal: AbortSignal,
   options: StageOptions = {},
 ): Promise<Stage> {
-  const { vm = 'vm1', memoryMiB = MEMORY_MIB, workloadMiB = WORKLOAD_MIB } = options;
+  const { vm = 'vm1', memoryMiB = MEMORY_MIB, workloadMiB = WORKLOAD_MIB, keepLab = false } = options;
   const closers: (() => Promise<void>)[] = [];
-  const close = async ({ keepLab }: { keepLab: boolean }) => {
+  const close = async () => {
     for (const closer of closers.splice(0).reverse()) await closer();
     if (!keepLab) await labCommand(['down']);
   };
@@ -84,13 +86,13 @@ export async function prepareStage(
     await labCommand(['up', '--vm', vm, '--memory', String(memoryMiB)], signal);
     return await setStage({ vm, memoryMiB, workloadMiB }, say, closers, close);
   } catch (thrown) {
-    await close({ keepLab: false });
+    await close();
     throw thrown;
   }
 }
 
 async function setStage(
-  { vm, memoryMiB, workloadMiB }: Required<StageOptions>,
+  { vm, memoryMiB, workloadMiB }: Omit<Required<StageOptions>, 'keepLab'>,
   say: (text: string) => void,
   closers: (() => Promise<void>)[],
   close: Stage['close'],
@@ -197,7 +199,8 @@ async function setStage(
 /** Says READY when the memory is dirty, so that `systemd-run` returns then; afterwards it does nothing, as an idle program. */
 function workload(mib: number): string {
   const ready = `use Socket; socket(my $s, AF_UNIX, SOCK_DGRAM, 0); send($s, "READY=1", 0, sockaddr_un($ENV{NOTIFY_SOCKET}))`;
-  return `my $m = "\x5a" x (${mib} << 20); ${ready}; sleep 3600 while 1`;
+  // In place: `"Z" x N` as an expression would be folded by the compiler and held twice.
+  return `my $m = "Z"; $m x= ${mib} << 20; ${ready}; sleep 3600 while 1`;
 }
 
 async function residentMiB(pid: number | undefined): Promise<number> {

@@ -58,6 +58,15 @@ export class Terminal {
     }
   }
 
+  /** Rejects when it ends, with what it said last. */
+  async untilEnd(): Promise<never> {
+    while (this.#exit === null) await this.#change(60_000);
+    throw new SeamlessError(
+      'COMMAND_FAILED',
+      `${this.name} ended (${this.#exit}): ${this.#output.slice(-400).trim()}`,
+    );
+  }
+
   async close(): Promise<void> {
     this.#child.kill('SIGTERM');
     const deadline = Date.now() + 2000;
