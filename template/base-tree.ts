@@ -51,23 +51,24 @@ const TIMEOUT_MS = 15 * 60_000;
 const RECIPE = 1;
 
 /**
- * A tree with the packages above and `include`, made now or taken from the cache.
+ * A tree with the packages above and `include`, taken from the cache unless `fresh` asks for Debian's present packages.
  * @returns its path; read only: callers copy it.
  */
 export async function ensureBaseTree(
   cache: string,
   include: readonly string[],
   report: (line: string) => void,
+  fresh = false,
 ): Promise<string> {
   const wrong = include.filter((name) => !PACKAGE_NAME.test(name));
   if (wrong.length > 0)
     throw new SeamlessError('REQUEST_INVALID', `expected Debian package names, got ${wrong.join(', ')}`);
   const packages = [...new Set([...PACKAGES, ...include])].sort();
   const folder = join(cache, 'base');
-  const key = baseKey(packages);
+  const key = baseKey(include);
   await mkdir(folder, { recursive: true });
   const kept = await readdir(folder);
-  if (kept.includes(key)) return join(folder, key);
+  if (kept.includes(key) && !fresh) return join(folder, key);
   for (const name of kept.filter((entry) => entry.endsWith('.partial'))) await removeTree(join(folder, name));
   report(`fetching and unpacking ${packages.length} Debian packages and what they need (about 1 min)`);
   const partial = join(folder, `${key}.partial`);
@@ -77,11 +78,14 @@ export async function ensureBaseTree(
     await removeTree(partial);
     throw unreachable(cause) ?? cause;
   }
+  if (fresh) await removeTree(join(folder, key));
   await rename(partial, join(folder, key));
   return join(folder, key);
 }
 
-export function baseKey(packages: readonly string[]): string {
+/** Names the tree with these packages beyond the usual ones: what is asked for, not what Debian has of it today. */
+export function baseKey(include: readonly string[]): string {
+  const packages = [...new Set([...PACKAGES, ...include])].sort();
   return createHash('sha256')
     .update(JSON.stringify([RECIPE, packages, PREFERENCES]))
     .digest('hex')

@@ -2,10 +2,10 @@
  * Builds one template: base tree (cached) → copy → agent layer → identity → boot files → disk, in a folder of its own that takes
  * the template's place at the end by a rename. A build that fails, or is killed, leaves the former template as it was.
  *
- * Who already uses the former template (a running VM, a sink) keeps its files open; the lab refuses nothing here: the
- * new identity tells such a VM from new sinks.
+ * Nothing is built when the inputs are those of the template that is there. A running VM keeps the former disk open; a sink's root, however,
+ * is a mount over the former tree, so a template that sinks stand on is not replaced.
  */
-import { mkdir, readdir, rename, statfs, truncate, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, readFile, rename, statfs, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { SeamlessError } from '../common/errors.ts';
 import { exec } from '../common/exec.ts';
@@ -13,8 +13,10 @@ import { applyAgentLayer } from './agent-layer.ts';
 import { ensureBaseTree, removeTree } from './base-tree.ts';
 import { makeBootFiles } from './boot-files.ts';
 import { treeIdentity } from './identity.ts';
+import { templateInputs } from './inputs.ts';
 import { withLock } from './lock.ts';
 import {
+  readTemplate,
   type Template,
   type TemplatePaths,
   templateDirectory,
@@ -29,6 +31,8 @@ export interface BuildRequest {
   include: readonly string[];
   /** The repository that the agent's code is taken from. */
   source: string;
+  /** Fetches Debian's present packages, and builds in any case. */
+  fresh?: boolean;
   report: (line: string) => void;
 }
 
@@ -43,12 +47,16 @@ export async function buildTemplate(request: BuildRequest): Promise<Template> {
     join(store, '.lock'),
     () => request.report('another build is running; waiting for it'),
     async () => {
+      const final = templateDirectory(request.cache, request.name);
+      const inputs = await templateInputs(request.source, request.include);
+      const present = await readTemplate(request.cache, request.name).catch(() => null);
+      if (present?.inputs === inputs && !request.fresh) return present;
+      await assertUnused(templatePaths(final).root);
       await assertSpace(store);
       await removePartials(store);
-      const final = templateDirectory(request.cache, request.name);
       const partial = join(store, `.partial-${request.name}`);
       try {
-        const template = await buildInto(templatePaths(partial), request);
+        const template = await buildInto(templatePaths(partial), inputs, request);
         await replace(final, partial);
         return template;
       } catch (error) {
@@ -59,10 +67,10 @@ export async function buildTemplate(request: BuildRequest): Promise<Template> {
   );
 }
 
-async function buildInto(paths: TemplatePaths, request: BuildRequest): Promise<Template> {
+async function buildInto(paths: TemplatePaths, inputs: string, request: BuildRequest): Promise<Template> {
   const { cache, name, source, report } = request;
   const packages = [...new Set(request.include)].sort();
-  const base = await ensureBaseTree(cache, packages, report);
+  const base = await ensureBaseTree(cache, packages, report, request.fresh);
   report('laying the agent over it');
   await mkdir(paths.directory);
   await exec(['cp', '--archive', '--reflink=auto', base, paths.root], { timeoutMs: 300_000 });
@@ -70,7 +78,7 @@ async function buildInto(paths: TemplatePaths, request: BuildRequest): Promise<T
   report('computing its identity, making the disk');
   const id = await treeIdentity(paths.root);
   const kernel = await makeBootFiles(paths);
-  const template: Template = { name, id, packages, builtAt: new Date().toISOString(), kernel };
+  const template: Template = { name, id, packages, inputs, builtAt: new Date().toISOString(), kernel };
   const text = `${JSON.stringify(template, null, 2)}\n`;
   await writeFile(join(paths.root, 'usr/lib/seamless/template.json'), text);
   await writeFile(paths.description, text);
@@ -93,6 +101,18 @@ async function replace(final: string, partial: string): Promise<void> {
   });
   await rename(partial, final);
   await removeTree(former);
+}
+
+/** Refuses while some process, in whichever mount namespace, sees a mount over the tree. */
+async function assertUnused(root: string): Promise<void> {
+  for (const pid of (await readdir('/proc')).filter((name) => /^\d+$/.test(name))) {
+    const mounts = await readFile(`/proc/${pid}/mountinfo`, 'utf8').catch(() => '');
+    if (mounts.includes(`lowerdir=${root}`))
+      throw new SeamlessError(
+        'REQUEST_INVALID',
+        `a sink stands on ${root} (process ${pid} is in it); unpark its VM first, or build under another --name`,
+      );
+  }
 }
 
 async function removePartials(store: string): Promise<void> {

@@ -1,11 +1,11 @@
-/** `scripts/template build [--name N] [--include PKG,…] | list [--json] | path [NAME] | id [NAME]` */
+/** `scripts/template build [--name N] [--include PKG,…] [--fresh] | list [--json] | path [NAME] | id [NAME]` */
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { asSeamlessError, ERRORS, SeamlessError } from '../common/errors.ts';
 import { buildTemplate } from './build.ts';
 import { cacheDirectory, listTemplates, readTemplate, templateDirectory } from './store.ts';
 
-const USAGE = `Usage: scripts/template build [--name NAME] [--include PKG,…] [--json]
+const USAGE = `Usage: scripts/template build [--name NAME] [--include PKG,…] [--fresh] [--json]
        scripts/template list [--json]
        scripts/template path|id [NAME]`;
 
@@ -21,6 +21,7 @@ async function main(): Promise<void> {
         cache,
         name: values.name ?? name,
         include: (values.include ?? '').split(',').filter((entry) => entry !== ''),
+        fresh: values.fresh === true,
         source: join(import.meta.dirname, '..'),
         report: (line) => process.stderr.write(`template: ${line}\n`),
       });
@@ -49,7 +50,12 @@ function parseArguments() {
   try {
     return parseArgs({
       allowPositionals: true,
-      options: { name: { type: 'string' }, include: { type: 'string' }, json: { type: 'boolean' } },
+      options: {
+        fresh: { type: 'boolean' },
+        name: { type: 'string' },
+        include: { type: 'string' },
+        json: { type: 'boolean' },
+      },
     });
   } catch (error) {
     throw usage(error instanceof Error ? error.message : String(error));

@@ -17,6 +17,8 @@ export interface Template {
   packages: string[];
   /** ISO 8601. */
   builtAt: string;
+  /** What it was built from, see inputs.ts: equal inputs need no new build. */
+  inputs: string;
   /** Release of the kernel inside, as `uname -r` says. */
   kernel: string;
 }
