@@ -154,7 +154,7 @@ async function readJson(request: IncomingMessage): Promise<object> {
 }
 
 function reply(response: ServerResponse, result: unknown): void {
-  const body = JSON.stringify(result ?? {});
+  const body = JSON.stringify(result ?? null);
   response
     .writeHead(200, { 'content-type': 'application/json', 'content-length': Buffer.byteLength(body) })
     .end(body);
