@@ -37,8 +37,12 @@ export function apiClient(socket: string): ApiClient {
       if (vm !== undefined) query.set('vm', vm);
       if (after !== null) query.set('after', String(after));
       const response = await send(socket, 'GET', `/v1/events?${query}`);
-      for await (const line of createInterface({ input: response })) {
-        if (line.startsWith('data: ')) yield JSON.parse(line.slice(6)) as ApiEvent;
+      try {
+        for await (const line of createInterface({ input: response })) {
+          if (line.startsWith('data: ')) yield JSON.parse(line.slice(6)) as ApiEvent;
+        }
+      } finally {
+        response.destroy(); // Else the open stream would keep the process alive.
       }
     },
   };

@@ -1,0 +1,254 @@
+/**
+ * The API and the CLI over a real socket, with real drivers, sagas and a real journal. Only what they act upon is the
+ * model of test/unit/orchestrator/sagas/world.ts; the real thing is in the end-to-end tests.
+ */
+import { statSync } from 'node:fs';
+import { join } from 'node:path';
+import { execa } from 'execa';
+import { beforeEach, expect, onTestFinished, test } from 'vitest';
+import { SeamlessError } from '../../../common/errors.ts';
+import { silentLog } from '../../../common/log.ts';
+import { startApi } from '../../../orchestrator/api/server.ts';
+import { type ApiClient, apiClient } from '../../../orchestrator/cli/client.ts';
+import type { VmConfig } from '../../../orchestrator/config.ts';
+import { type Journal, openJournal } from '../../../orchestrator/saga/journal.ts';
+import { parkSaga } from '../../../orchestrator/sagas/park.ts';
+import { unparkSaga } from '../../../orchestrator/sagas/unpark.ts';
+import { VmDriver } from '../../../orchestrator/vm/driver.ts';
+import { temporaryFolder } from '../../unit/orchestrator/saga/suite.ts';
+import { World } from '../../unit/orchestrator/sagas/world.ts';
+
+const CLI = join(import.meta.dirname, '../../../orchestrator/cli/main.ts');
+let world: World;
+let driver: VmDriver;
+let journal: Journal;
+let socket: string;
+let client: ApiClient;
+
+beforeEach(async () => {
+  world = new World();
+  const folder = temporaryFolder();
+  socket = join(folder, 'seamless.sock');
+  journal = openJournal(join(folder, 'journal.sqlite'));
+  const ports = world.ports();
+  const quick = { persistMs: 20, retryAfterMs: 1 };
+  driver = new VmDriver({
+    vm: 'vm1',
+    journal,
+    log: silentLog,
+    park: { ...parkSaga(ports), ...quick },
+    unpark: { ...unparkSaga(ports), ...quick },
+    held: async () => 0,
+    reassert: async () => {},
+    onFatal: (error) => {
+      throw error;
+    },
+  });
+  const config = {
+    name: 'vm1',
+    host: 'hv',
+    sink: 'sink1',
+    addresses: ['10.77.0.11/24'],
+    mac: 'm',
+    template: 't',
+  };
+  const vm = {
+    config: config as unknown as VmConfig,
+    driver,
+    residentBytes: async () => 100 * 1024 * 1024,
+    qemuStatus: async () => (world.power === 'on' ? 'running' : 'paused'),
+    scan: async () => ({
+      processes: [
+        { pid: 412, parent: 1, program: 'sshd', unit: 'ssh.service', because: 'listens on tcp 0.0.0.0:22' },
+      ],
+      listeners: [],
+      refusals: [],
+    }),
+  };
+  const api = await startApi({ socket, vms: new Map([['vm1', vm]]), journal, log: silentLog });
+  client = apiClient(socket);
+  onTestFinished(async () => {
+    driver.stop();
+    await api.close();
+    await driver.idle();
+    journal.close();
+  });
+});
+
+test('the socket is open to root and its group alone', () => {
+  expect(statSync(socket).mode & 0o777).toBe(0o660);
+});
+
+test('list and show tell the state, QEMU’s status and its memory', async () => {
+  expect((await cli('list')).stdout).toMatch(/vm1 +awake .* hv +sink1 +10\.77\.0\.11\/24/);
+  const { stdout } = await cli('show', 'vm1', '--json', '--gateways');
+  expect(JSON.parse(stdout)).toMatchObject({
+    name: 'vm1',
+    state: 'awake',
+    residentBytes: 104857600,
+    qemuStatus: 'running',
+    gateways: { processes: [{ program: 'sshd' }] },
+  });
+  expect((await cli('show', 'vm1', '--gateways')).stdout).toContain(
+    'sshd[412] of ssh.service: listens on tcp',
+  );
+});
+
+test('park waits, shows each step and ends with 0; a second one says that it is parked already', async () => {
+  const parked = await cli('park', 'vm1');
+  expect(parked).toMatchObject({
+    exitCode: 0,
+    stdout: expect.stringMatching(/^vm1: park succeeded in \d+ ms$/),
+  });
+  expect(parked.stderr.match(/✓ \w+/g)?.join(' ')).toBe(
+    '✓ admit ✓ prepare ✓ plug ✓ hold ✓ checkpoint ✓ receive ✓ restore ✓ flip ✓ divert ✓ run ✓ switchOff ✓ confirm',
+  );
+  expect(await cli('park', 'vm1')).toMatchObject({ exitCode: 0, stdout: 'vm1 is parked already' });
+  expect(await cli('park', 'vm1', '--json')).toMatchObject({
+    stdout: JSON.stringify({ vm: 'vm1', already: true, operation: null }),
+  });
+});
+
+test('--json gives the operation with the milliseconds of each step', async () => {
+  const { operation } = JSON.parse((await cli('park', 'vm1', '--json')).stdout);
+  expect(operation).toMatchObject({
+    kind: 'park',
+    status: 'succeeded',
+    result: { off: true, imageBytes: 1 },
+  });
+  for (const step of operation.steps) expect(step).toMatchObject({ status: 'done', ms: expect.any(Number) });
+});
+
+test('--no-wait answers at once with an operation that can be asked for', async () => {
+  const { stdout } = await cli('park', 'vm1', '--no-wait');
+  expect(await client.get(`/v1/operations/${stdout}`)).toMatchObject({ id: stdout, kind: 'park' });
+});
+
+test('explain says what woke the VM, in one readable line', async () => {
+  await cli('park', 'vm1');
+  const trigger = { program: 'bash', pid: 812, syscall: 'clone', detail: 'clone(SIGCHLD): a new process' };
+  driver.wake({ cause: 'syscall', trigger });
+  await driver.idle();
+  expect((await cli('explain', 'vm1')).stdout).toContain('woken by bash[812]: clone(SIGCHLD): a new process');
+  const { lastUnpark } = JSON.parse((await cli('explain', 'vm1', '--json')).stdout);
+  expect(lastUnpark).toMatchObject({ cause: 'syscall', trigger });
+});
+
+test('a new connection is explained by its addresses', async () => {
+  await cli('park', 'vm1');
+  const detail = 'from 10.77.0.2:51312 to port 22 of 10.77.0.11';
+  driver.wake({ cause: 'syn', trigger: { program: null, pid: null, syscall: 'SYN', detail } });
+  await driver.idle();
+  expect((await cli('explain', 'vm1')).stdout).toContain(
+    'woken by a SYN from 10.77.0.2:51312 to port 22 of 10.77.0.11',
+  );
+});
+
+test('an unknown VM, operation or path is a problem with a code, and an exit code of its own', async () => {
+  expect(await cli('park', 'nosuch')).toMatchObject({
+    exitCode: 4,
+    stderr: expect.stringMatching(/^VM_UNKNOWN: /),
+  });
+  await expect(client.get('/v1/operations/nosuch')).rejects.toMatchObject({ code: 'OPERATION_UNKNOWN' });
+  await expect(client.get('/v2')).rejects.toMatchObject({ code: 'REQUEST_INVALID' });
+  await expect(client.post('/v1/vms/vm1/unpark', { force: 'perhaps', more: 1 })).rejects.toMatchObject({
+    code: 'REQUEST_INVALID',
+  });
+  const { stdout } = await execa('curl', ['-si', '--unix-socket', socket, 'http://x/v1/vms/nosuch']);
+  expect(stdout).toMatch(
+    /HTTP\/1.1 404 [\s\S]*content-type: application\/problem\+json[\s\S]*"code":"VM_UNKNOWN"/,
+  );
+});
+
+test('a VM that can’t be parked is refused by name of the process, and goes on', async () => {
+  const refusal = {
+    rule: 'shared-memory',
+    pid: 77,
+    program: 'tomcat',
+    reason: 'shares memory',
+    remedy: 'stop it',
+  };
+  world.fault = (_call, name, when) => {
+    if (name !== 'vmAgent.scan' || when !== 'before') return;
+    throw new SeamlessError('VM_UNPARKABLE', 'tomcat[77]: shares memory; stop it', {
+      details: { refusals: [refusal] },
+    });
+  };
+  const refused = await cli('park', 'vm1', '--json');
+  expect(refused.exitCode).toBe(7);
+  expect(JSON.parse(refused.stdout)).toMatchObject({
+    error: { code: 'VM_UNPARKABLE', details: { refusals: [refusal] } },
+    operation: { status: 'unwound' },
+  });
+  world.assertAtRest('awake');
+});
+
+test('a dead agent is a refusal, and the VM is untouched', async () => {
+  for (const [port, code] of [
+    ['vmAgent.describe', 8],
+    ['sinkAgent.describe', 8],
+  ] as const) {
+    world.fault = (_call, name) => {
+      if (name === port) throw new SeamlessError('AGENT_UNREACHABLE', `${port} can’t be reached`);
+    };
+    expect(await cli('park', 'vm1')).toMatchObject({ exitCode: code, stderr: expect.stringContaining(port) });
+    world.assertAtRest('awake');
+  }
+});
+
+test('a stuck VM says what to do, and a forced unpark does it', async () => {
+  world.fault = (_call, name) => {
+    if (name === 'sinkAgent.receive' || name === 'vmAgent.restore')
+      throw new SeamlessError('TIMEOUT', 'no answer');
+  };
+  expect(await cli('park', 'vm1')).toMatchObject({ exitCode: 6 });
+  expect(await cli('unpark', 'vm1')).toMatchObject({
+    exitCode: 6,
+    stderr: expect.stringContaining('--force'),
+  });
+  expect((await cli('show', 'vm1')).stdout).toContain('seamless unpark vm1 --force');
+  world.fault = () => {};
+  expect(await cli('unpark', 'vm1', '--force')).toMatchObject({ exitCode: 0 });
+  world.assertAtRest('awake');
+});
+
+test('events resume behind the last one seen, without a gap', async () => {
+  await cli('park', 'vm1');
+  const all = (await cli('events', '--json', '--no-follow')).stdout
+    .split('\n')
+    .map((line) => JSON.parse(line));
+  expect(all.map(({ type, event, step }) => step ?? `${type} ${event}`)).toEqual(
+    expect.arrayContaining(['operation started', 'vm parking', 'flip', 'operation succeeded', 'vm parked']),
+  );
+  const third = all[2].id;
+  const rest = [];
+  for await (const event of client.events({ vm: 'vm1', after: third, follow: false })) rest.push(event);
+  expect(rest).toEqual(all.slice(3));
+  const { stdout } = await execa('curl', [
+    ...['-s', '--unix-socket', socket, '-H', `Last-Event-ID: ${third}`],
+    'http://x/v1/events?follow=false',
+  ]);
+  expect(stdout.match(/^id: \d+$/gm)?.length).toBe(rest.length);
+});
+
+test('without an orchestrator the CLI says where it looked', async () => {
+  const { exitCode, stderr } = await run(['--socket', '/nonexistent/socket', 'list']);
+  expect(exitCode).toBe(3);
+  expect(stderr).toContain('/nonexistent/socket');
+});
+
+test('wrong use of the CLI is answered with its usage', async () => {
+  expect(await cli('frobnicate')).toMatchObject({
+    exitCode: 2,
+    stderr: expect.stringContaining('unknown command'),
+  });
+});
+
+function cli(...args: string[]) {
+  return run([...args, '--socket', socket]);
+}
+
+async function run(args: string[]) {
+  const { exitCode, stdout, stderr } = await execa(process.execPath, [CLI, ...args], { reject: false });
+  return { exitCode, stdout, stderr };
+}

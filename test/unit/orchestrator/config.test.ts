@@ -1,0 +1,74 @@
+import { expect, test } from 'vitest';
+import { parseConfig } from '../../../orchestrator/config.ts';
+
+const AGENT = { address: '10.78.0.2', port: 7443, serverName: 'sink1' };
+const VALID = {
+  stateDir: '/var/lib/seamless',
+  socket: '/run/seamless/seamless.sock',
+  tls: { ca: 'ca.pem', cert: 'cert.pem', key: 'key.pem' },
+  hosts: [
+    {
+      name: 'hv',
+      transport: { type: 'local', netns: '/run/netns/hv' },
+      openflowSocket: '/run/br-int.mgmt',
+      ovsdbSocket: '/run/db.sock',
+      bridge: 'br-int',
+    },
+  ],
+  sinks: [{ name: 'sink1', host: 'hv', agent: AGENT, tunnelPort: 'vxlan0' }],
+  vms: [
+    {
+      name: 'vm1',
+      host: 'hv',
+      mac: '52:54:00:77:00:01',
+      addresses: ['10.77.0.11/24', 'fd77::11/64'],
+      port: 'qvo-vm1',
+      tunnelPort: 'vxlan0',
+      tap: 'tap-vm1',
+      qmpSocket: '/run/vm1/qmp.sock',
+      cgroup: '/sys/fs/cgroup/memory/vm1',
+      agent: AGENT,
+      sink: 'sink1',
+      template: 'default',
+    },
+  ],
+};
+
+test('a valid configuration is given back as it is, and can’t be changed', () => {
+  const config = parseConfig(structuredClone(VALID));
+  expect(config).toEqual(VALID);
+  expect(() => Object.assign(config.vms[0] as object, { name: 'other' })).toThrow(TypeError);
+});
+
+test('all problems are reported together, each with its place', () => {
+  const { stateDir: _stateDir, ...rest } = structuredClone(VALID);
+  const value = { ...rest, colour: 'red', hosts: [{ ...rest.hosts[0], name: '-', bridge: 1 }] };
+  expect(problemsOf(value)).toEqual(
+    expect.arrayContaining([
+      '/stateDir: missing',
+      '/colour: unknown key',
+      expect.stringMatching(/^\/hosts\/0\/name: /),
+      expect.stringMatching(/^\/hosts\/0\/bridge: /),
+    ]),
+  );
+});
+
+test('a reference to what is not defined, and a name that is there twice, are problems', () => {
+  const [vm] = VALID.vms;
+  const value = { ...VALID, vms: [vm, { ...vm, host: 'nowhere', sink: 'none' }] };
+  expect(problemsOf(value)).toEqual([
+    '/vms: “vm1” is there twice',
+    '/vms/1/host: “nowhere” is not defined',
+    '/vms/1/sink: “none” is not defined',
+  ]);
+});
+
+function problemsOf(value: unknown): unknown {
+  try {
+    parseConfig(value);
+    return [];
+  } catch (thrown) {
+    expect(thrown).toMatchObject({ code: 'CONFIG_INVALID' });
+    return (thrown as { details: { problems: string[] } }).details.problems;
+  }
+}
