@@ -137,22 +137,23 @@ test.each([VM_IP, VM_IP6])('held at 4,000 a second, released in order, none lost
   expect(await buffer.status()).toMatchObject({ mode: 'pass', held: 0, lost: 0, oldestMs: 0 });
 });
 
+// Repeated, like all that crosses a userspace switch: see `countEntering`.
 test('what was held during a park is diverted to the sink, in order, and none is lost', {
   retry: 2,
 }, async () => {
   const [vm, stack] = [await receiver(hosts.vm), await receiver(hosts.stack)];
-  const sender = send(2000, 4000);
-  await until(async () => (await report(vm)).count > 200);
+  const sender = send(1000, 2000);
+  await until(async () => (await report(vm)).count > 100);
   await buffer.arm();
-  await until(async () => (await buffer.status()).held > 800);
+  await until(async () => (await buffer.status()).held > 400);
   const atVm = (await report(vm)).count;
   await redirect.toSink();
   const { diverted, held } = await buffer.divert();
-  expect(diverted).toBeGreaterThan(800);
+  expect(diverted).toBeGreaterThan(400);
   expect(held).toBe(0);
   expect(await sender.line()).toBe('done');
-  await until(async () => (await report(stack)).count + atVm === 4000);
-  expect((await report(stack)).distinct + atVm).toBe(4000);
+  await until(async () => (await report(stack)).count + atVm === 2000);
+  expect((await report(stack)).distinct + atVm).toBe(2000);
   expect((await report(vm)).count).toBe(atVm);
   await until(async () => (await buffer.status()).mode === 'hold');
 });
