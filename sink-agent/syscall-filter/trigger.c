@@ -131,8 +131,8 @@ bool trigger_by_signal(struct filter *filter, struct thread *thread, int signal)
 bool trigger_by_death(struct filter *filter)
 {
 	struct trigger trigger = { .inner_pid = filter->ended.inner_pid, .inner_tid = filter->ended.inner_pid,
-		.program = filter->ended.program, .call_name = "", .nr = (uint64_t)-1, .rule = RULE_PROCESS_KILLED, .detail = rules[RULE_PROCESS_KILLED].reason,
-		.fd = -1 };
+		.program = filter->ended.program, .call_name = "", .nr = (uint64_t)-1, .rule = RULE_PROCESS_KILLED,
+		.detail = rules[RULE_PROCESS_KILLED].reason, .fd = -1 };
 
 	cgroup_freeze(filter->cgroup);
 	report_trigger(&trigger, 0);

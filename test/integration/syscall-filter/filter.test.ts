@@ -1,6 +1,6 @@
 /** Real victims under the real filter, with and without sanitizers; what is frozen is thawed here as CRIU would restore it. */
 import { existsSync } from 'node:fs';
-import { readdir } from 'node:fs/promises';
+import { readdir, readFile } from 'node:fs/promises';
 import { connect } from 'node:net';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
@@ -201,6 +201,31 @@ describe.each(['build/syscall-filter', 'build/sanitized/syscall-filter'])('%s', 
     await until('its end', () => victim.process.exitCode === 5);
   });
 
+  test('a process that job control has stopped stays so, through seizing and freezing, until SIGCONT', async () => {
+    const victim = await start();
+    process.kill(victim.pid, 'SIGSTOP');
+    await until('the stop', () => isStopped(victim.pid));
+    for (let round = 0; round < 2; round++) {
+      const { filter } = await filterVictim(victim, binary);
+      await filter.go();
+      expect(await isStopped(victim.pid)).toBe(true);
+      if (round === 0) {
+        victim.say('ping');
+      } else {
+        process.kill(victim.pid, 'SIGCONT');
+        expect(await victim.hears()).toBe('pong');
+        process.kill(victim.pid, 'SIGSTOP');
+        await until('the stop', () => isStopped(victim.pid));
+      }
+      await filter.freeze();
+    }
+    await thaw(victim.cgroup);
+    expect(await isStopped(victim.pid)).toBe(true);
+    process.kill(victim.pid, 'SIGCONT');
+    victim.say('waits');
+    expect(await victim.hears()).toMatch(/signals 0$/);
+  });
+
   test('a process killed from outside freezes the rest and is told', async () => {
     const victim = await start();
     const { filter, trigger } = await filterVictim(victim, binary);
@@ -224,3 +249,8 @@ describe.each(['build/syscall-filter', 'build/sanitized/syscall-filter'])('%s', 
     expect(await victim.hears()).toBe(NOTHING_RETURNED);
   });
 });
+
+/** `T` is a stop, `t` a stop under a tracer; a listening tracee is in either. */
+async function isStopped(pid: number): Promise<boolean> {
+  return /^State:\t[Tt]/m.test(await readFile(`/proc/${pid}/status`, 'utf8'));
+}
