@@ -2,8 +2,9 @@
  * The memory cgroup of a VM's QEMU: pushes its pages out to swap, and lets it have them again.
  *
  * v1: `memory.limit_in_bytes` is lowered in slices down to the floor, because one big write blocks for as long as it
- * reclaims and can’t be taken back meanwhile. The kernel answers EBUSY when a round of reclaim freed too little: the
- * slice is tried again, a bounded number of times. v2: `memory.reclaim` in the same slices; nothing to lift.
+ * reclaims and can’t be taken back meanwhile. The kernel answers EBUSY when a round of reclaim freed too little, because
+ * the pages were used a moment ago: the slice is tried again, until nothing has come off for two seconds.
+ * v2: `memory.reclaim` in the same slices; nothing to lift.
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import { SeamlessError } from '../../common/errors.ts';
@@ -21,7 +22,9 @@ export interface MemoryCgroup {
 }
 
 const SLICE_BYTES = 48 * 1024 * 1024;
-const TRIES_PER_SLICE = 6;
+const BUSY_MS = 100;
+const PROGRESS_BYTES = 1024 * 1024;
+const STALLED_MS = 2000;
 const SQUEEZE_MS = 60_000;
 
 /**
@@ -89,21 +92,18 @@ async function inSlices(
   wanted: AbortSignal,
 ): Promise<void> {
   const deadline = performance.now() + SQUEEZE_MS;
-  let target = await usage();
-  let tries = 0;
-  while (target > floorBytes && !wanted.aborted && performance.now() < deadline) {
-    target = Math.max(floorBytes, target - SLICE_BYTES);
-    try {
-      await shrinkTo(target);
-      tries = 0;
-    } catch (thrown) {
+  let now = await usage();
+  let progressAt = performance.now();
+  while (now > floorBytes && !wanted.aborted && performance.now() < deadline) {
+    await shrinkTo(Math.max(floorBytes, now - SLICE_BYTES)).catch(async (thrown) => {
       if (!isBusy(thrown)) throw thrown;
-      tries += 1;
-      // What can’t be reclaimed in so many tries (no swap left, pages in use) stays: the caller measures what it got.
-      if (tries >= TRIES_PER_SLICE) return;
-      await delay(20 * tries);
-      target = Math.max(target, await usage());
-    }
+      await delay(BUSY_MS, undefined, { signal: wanted }).catch(() => {});
+    });
+    const before = now;
+    now = await usage();
+    if (now < before - PROGRESS_BYTES) progressAt = performance.now();
+    // What can’t be reclaimed for so long (no swap left, pages in use) stays: the caller measures what it got.
+    if (performance.now() - progressAt > STALLED_MS) return;
   }
 }
 
