@@ -193,6 +193,10 @@ export class Sink {
       const { vm } = this.#record;
       const image = await images.read(vm, imageId);
       if (!image) throw this.#refusal(`it has no image ${imageId}`);
+      if (this.#record.sent.includes(imageId)) {
+        const { state } = await this.#vmAgent.call('image', { imageId });
+        if (state !== null) return { bytes: image.bytes, ms: 0 };
+      }
       const started = performance.now();
       const write = async (out: NodeJS.WritableStream) => {
         await writeImage(images.path(vm, imageId), out as never);

@@ -73,11 +73,12 @@ export class Watch {
     await this.#filter.go();
   }
 
-  /** Stops everything; resolves when all are frozen and untraced. Nothing to do when they are. */
+  /** Stops everything; resolves when all are frozen and untraced. Nothing to do when no filter is there. */
   async stop(): Promise<void> {
     const filter = this.#filter;
+    if (!filter) return;
     this.#filter = null; // its end is no loss now
-    await filter?.freeze().catch((error: unknown) => {
+    await filter.freeze().catch((error: unknown) => {
       this.#options.log.error('filter.freeze', { error });
       this.#freezeNow();
     });

@@ -1,73 +1,92 @@
 /** A VM's processes go to a sink, stay there under the filter with their clients, and come back at the first forbidden call. */
+import { readFile } from 'node:fs/promises';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import type { SinkAgentEvent, SinkStatus } from '../../../sink-agent/api.ts';
-import { NETWORK } from './fixtures/production-network.ts';
-import { endChild } from './fixtures/vm-container.ts';
-import { waitFor } from './fixtures/wait.ts';
-import { SINK_PORT, startWorld, VM, VM_PORT, type World } from './fixtures/world.ts';
+import { startParking } from './fixtures/parking.ts';
+import { startWorld, type World } from './fixtures/world.ts';
 
 let world: World;
-let agent: Awaited<ReturnType<World['startAgent']>>;
 
 beforeAll(async () => {
-  world = await startWorld();
-  agent = await world.startAgent();
-}, 600_000);
+  world = await startWorld(1);
+}, 1_000_000);
 
-afterAll(async () => {
-  await agent?.client.call('destroy', { vm: VM, force: true }).catch(() => {});
-  await agent?.kill();
-  await world?.end();
+afterAll(() => world?.end(), 60_000);
+
+test('a command typed into a parked ssh session is stopped before its first forbidden call, and runs after the way back', async () => {
+  const parking = await startParking(world);
+  const { ssh, echo } = parking;
+  await parking.park('there');
+
+  echo.say('two\n');
+  await echo.hears('2 two'); // answered in the sink
+  expect((await parking.becomes('running')).trigger).toBeNull();
+  ssh.say('cat /etc/hostname > /tmp/proof; echo done-$where\n');
+  const { trigger } = await parking.becomes('frozen');
+  expect(trigger).toMatchObject({ program: 'bash' });
+  await parking.unpark('back');
+
+  await ssh.hears('done-variable');
+  await parking.expectClientsAlive(3);
+  expect(await readFile(`${world.vm.root}/tmp/proof`, 'utf8')).not.toBe('');
 }, 60_000);
 
-test('processes with connections move to a sink, trigger on a forbidden call, and come back with nothing lost', async () => {
-  const { vm, network, vmAgent, template } = world;
-  const { client } = agent;
-  const time = async <T>(what: string, work: Promise<T>): Promise<T> => {
-    const started = performance.now();
-    const result = await work;
-    console.log(what, Math.round(performance.now() - started));
-    return result;
-  };
-  const statuses: SinkStatus[] = [];
-  const gone = new AbortController();
-  client.events(({ sink }: SinkAgentEvent) => statuses.push(sink), gone.signal).catch(() => {});
-
-  const trees = await world.startTrees();
-  const echo = world.echoClient();
-  const ssh = world.sshClient();
-  echo.say('one\n');
-  await echo.hears('1 one');
-  ssh.say('where=vm; echo begin-$where\n');
-  await ssh.hears('begin-vm');
-
-  await network.unplug(VM_PORT);
-  await time('dump in VM', vm.dump('to-sink', trees));
-  const prepared = await time(
-    'prepare',
-    client.call('prepare', { vm: VM, templateId: template.id, network: NETWORK, vmAgent: vmAgent.address }),
-  );
-  expect(prepared).toMatchObject({ state: 'prepared', port: SINK_PORT });
-  await network.adopt(SINK_PORT);
-  await time('receive', client.call('receive', { vm: VM, imageId: 'to-sink' }));
-  await time('restore', client.call('restore', { vm: VM, imageId: 'to-sink' }));
-  await network.plug(SINK_PORT);
-  await time('run', client.call('run', { vm: VM }));
+test('processes whose way back fails are restored from their image and go on in the sink', async () => {
+  const parking = await startParking(world);
+  const { echo } = parking;
+  const client = parking.client();
+  await parking.park('there-2');
+  await client.call('freeze', { vm: world.name });
+  await client.call('checkpoint', { vm: world.name, imageId: 'unused' });
+  const restored = await client.call('restore', { vm: world.name, imageId: 'unused' });
+  expect(restored).toMatchObject({ state: 'restored', imageId: 'unused', trigger: null });
+  await client.call('run', { vm: world.name });
   echo.say('two\n');
   await echo.hears('2 two');
 
-  ssh.say('echo "end-$where-$(ls / | wc -l)"\n');
-  await waitFor('a trigger', () => statuses.find(({ state }) => state === 'frozen') ?? null);
-  console.log(statuses.at(-1));
-  await network.unplug(SINK_PORT);
-  await time('checkpoint', client.call('checkpoint', { vm: VM, imageId: 'to-vm' }));
-  await time('send', client.call('send', { vm: VM, imageId: 'to-vm' }));
-  await time('restore in VM', vm.restore('to-vm'));
-  await network.plug(VM_PORT);
-  await ssh.hears('end-vm-');
   echo.say('write three\n');
+  const { trigger } = await parking.becomes('frozen');
+  expect(trigger).toMatchObject({ program: 'perl', syscall: 'write', fd: { target: '/var/log/echo.log' } });
+  await parking.unpark('back-2');
   await echo.hears('3 write three');
-  await client.call('destroy', { vm: VM });
-  gone.abort();
-  await Promise.all([endChild(echo.child), endChild(ssh.child)]);
+  expect(await readFile(`${world.vm.root}/var/log/echo.log`, 'utf8')).toBe('write three\n'); // once, and only there
+  await parking.expectClientsAlive(4);
+}, 60_000);
+
+test('a write to what stayed in the VM is activity', async () => {
+  const parking = await startParking(world);
+  await parking.park('there-3');
+  parking.echo.say('say hello\n'); // the service logs it to its journal stream
+  const { trigger } = await parking.becomes('frozen');
+  expect(trigger).toMatchObject({ program: 'perl', syscall: 'write', fd: { number: 1 } });
+  await parking.unpark('back-3');
+  await parking.echo.hears('2 say hello');
+  await parking.expectClientsAlive(3);
+}, 60_000);
+
+test('every request is answered with the present state when repeated', async () => {
+  const parking = await startParking(world);
+  const client = parking.client();
+  const vm = world.name;
+  await parking.leave('there-4');
+  expect(await parking.prepare()).toMatchObject({ state: 'prepared', port: world.sinkPort });
+  const first = await client.call('receive', { vm, imageId: 'there-4' });
+  expect(await client.call('receive', { vm, imageId: 'there-4' })).toEqual({
+    ...first,
+    bytes: expect.any(Number),
+    ms: 0,
+  });
+  for (const imageId of ['there-4', 'there-4']) {
+    expect(await client.call('restore', { vm, imageId })).toMatchObject({ state: 'restored', imageId });
+  }
+  for (const _time of [1, 2]) expect(await client.call('run', { vm })).toMatchObject({ state: 'running' });
+  expect(await parking.prepare()).toMatchObject({ state: 'running' });
+  for (const _time of [1, 2]) expect(await client.call('freeze', { vm })).toMatchObject({ state: 'frozen' });
+  const dumped = await client.call('checkpoint', { vm, imageId: 'back-4' });
+  expect(await client.call('checkpoint', { vm, imageId: 'back-4' })).toEqual(dumped);
+  for (const _time of [1, 2]) await client.call('send', { vm, imageId: 'back-4' });
+  for (const _time of [1, 2]) await client.call('destroy', { vm });
+  expect(await client.call('status', { vm })).toBeNull();
+  await world.vm.restore('back-4');
+  await world.network.plug(world.vmPort);
+  await parking.expectClientsAlive(2);
 }, 60_000);
