@@ -9,15 +9,16 @@ import { join } from 'node:path';
 import { type ErrorCode, SeamlessError } from '../common/errors.ts';
 import { exec } from '../common/exec.ts';
 import { DUMP_LOG, RESTORE_LOG } from './arguments.ts';
+import type { Gate } from './gate.ts';
 
 export interface CriuRun {
   pid: number;
   /** Resolves when CRIU exits 0; else rejects with `CHECKPOINT_FAILED` or `RESTORE_FAILED`. */
   done: Promise<void>;
-  /** With `gated`: resolves when CRIU waits for `decide`, all its work done but for the last step. Rejects as `done` does. */
+  /** With a gate: resolves when CRIU waits for `decide`, all its work done but for the last step. Rejects as `done` does. */
   reached: Promise<void>;
   /**
-   * With `gated`: `true` lets CRIU take the last step (end the dumped processes, let the restored ones go), `false` makes it
+   * With a gate: `true` lets CRIU take the last step (end the dumped processes, let the restored ones go), `false` makes it
    * undo its work (let the dumped ones go on, end the restored ones with their connections untouched) and fail.
    */
   decide(commit: boolean): void;
@@ -28,17 +29,13 @@ export interface CriuOptions {
   prefix?: readonly string[];
   /** Descriptors that CRIU gets; `inheritedFd` says under which number. A socket must have been set to block. */
   descriptors?: readonly (number | Socket)[];
-  /** Stop at the gate (criu/gate.sh). Whether CRIU's side of it ends with us: see there. */
-  gated?: boolean;
+  /** Where CRIU stops; its arguments must name the gate's script. Closed when CRIU has ended. */
+  gate?: Gate;
   timeoutMs?: number;
 }
 
-/** To be given as `actionScript` along with `gated`. */
-export const GATE_SCRIPT = join(import.meta.dirname, 'gate.sh');
-
 const LOG_TAIL_LINES = 25;
-/** Number 3 is the gate's, whether there is one or not. */
-const FIRST_INHERITED_FD = 4;
+const FIRST_INHERITED_FD = 3;
 
 /** `criu --version` of this machine, as `4.2.1`. */
 export async function criuVersion(): Promise<string> {
@@ -57,25 +54,24 @@ export function inheritedFd(index: number): number {
 /** Starts CRIU with arguments from criu/arguments.ts; `folder` is the image folder that these name. */
 export function startCriu(args: readonly string[], folder: string, options: CriuOptions = {}): CriuRun {
   const [program = 'criu', ...rest] = [...(options.prefix ?? []), 'criu', ...args];
-  const stdio: StdioOptions = [
-    'ignore',
-    'ignore',
-    'pipe',
-    options.gated ? 'pipe' : 'ignore',
-    ...(options.descriptors ?? []),
-  ];
-  const child = spawn(program, rest, { stdio, cwd: '/' });
-  const gate = options.gated ? (child.stdio[3] as Socket) : null;
-  const done = ending(child, [program, ...rest], folder, args[0] === 'dump', options.timeoutMs ?? 60_000);
+  const { gate } = options;
+  const stdio: StdioOptions = ['ignore', 'ignore', 'pipe', ...(options.descriptors ?? [])];
+  const child = spawn(program, rest, { stdio, cwd: '/', env: { ...process.env, ...gate?.env } });
+  const done = ending(
+    child,
+    [program, ...rest],
+    folder,
+    args[0] === 'dump',
+    options.timeoutMs ?? 60_000,
+  ).finally(() => gate?.close());
   const reached = Promise.race([
-    new Promise<void>((resolve) => gate?.once('data', () => resolve())),
+    gate?.reached,
     done.then(() => Promise.reject(new SeamlessError('INTERNAL', 'CRIU ended without stopping at its gate'))),
   ]);
   // Both are reported to whoever awaits them; another tree may fail first.
   done.catch(() => {});
   reached.catch(() => {});
-  gate?.on('error', () => {}); // CRIU is gone; `done` says why
-  return { pid: child.pid ?? -1, done, reached, decide: (commit) => gate?.end(commit ? '0\n' : '1\n') };
+  return { pid: child.pid ?? -1, done, reached, decide: (commit) => gate?.decide(commit) };
 }
 
 async function ending(
@@ -125,7 +121,12 @@ export async function logTail(path: string): Promise<string[]> {
   }
 }
 
+/** CRIU says so of each run in a sink: no tun device, no right to raise its own limits. Neither matters. */
+const HARMLESS = /tun: Unable to create tun|RLIMIT_NOFILE for self/;
+
 /** The first error in the log is the reason; what follows are its consequences. */
 function reasonIn(log: string[]): string | undefined {
-  return log.find((line) => line.includes('Error'))?.replace(/^.*?Error \([^)]*\): /, '');
+  return log
+    .find((line) => line.includes('Error') && !HARMLESS.test(line))
+    ?.replace(/^.*?Error \([^)]*\): /, '');
 }

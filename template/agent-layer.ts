@@ -2,9 +2,11 @@
  * What a template has on top of Debian: the vm-agent with its own Node, its unit, the trimmed boot, and one capability less for
  * every other service. Applied to a fresh copy of the base tree, so that a change of the agent's code costs seconds.
  */
+import { existsSync } from 'node:fs';
 import { chmod, cp, lstat, mkdir, readdir, readFile, rm, symlink, writeFile } from 'node:fs/promises';
 import { dirname, join, resolve, sep } from 'node:path';
 import { SeamlessError } from '../common/errors.ts';
+import { exec } from '../common/exec.ts';
 import { trimBoot } from './boot-trim.ts';
 
 /** The repository's folders that the vm-agent consists of; one that is not there yet is left out. */
@@ -13,6 +15,9 @@ export const CODE = ['common', 'wire', 'criu', 'vm-agent'];
 export const HELPERS = ['notify-as'];
 /** npm packages that this code imports; what they need comes along. */
 export const NPM_PACKAGES = ['execa'];
+
+/** Where Node keeps what it made of the agent's sources. Under emulation that makes its start 3 s instead of 24 s. */
+const COMPILE_CACHE = '/var/cache/seamless/node';
 
 const UNITS: Readonly<Record<string, string>> = {
   // Not Type=notify: a template without the agent's code must boot as well. KillMode: a restart of the agent must not end the
@@ -30,6 +35,7 @@ Restart=always
 RestartSec=1
 KillMode=process
 OOMScoreAdjust=-900
+Environment=NODE_COMPILE_CACHE=${COMPILE_CACHE}
 `,
   // Where the sink server lacks CAP_SYS_RESOURCE (containers, this project's test machines), CRIU can't give it back to a restored
   // process. So no service nor session of the VM has it, the agent excepted: CRIU itself needs it.
@@ -96,6 +102,20 @@ async function copyAgent(root: string, source: string): Promise<void> {
     await cp(join(source, 'node_modules', name), join(to, 'app/node_modules', name), { recursive: true });
   await write(root, 'usr/lib/seamless/app/package.json', '{ "type": "module" }\n');
   await normalise(to);
+  await compileAhead(root);
+}
+
+/** Has Node load the agent once in the new tree, which leaves the compiled sources in the cache; the agent then ends for want of a configuration. */
+async function compileAhead(root: string): Promise<void> {
+  if (!existsSync(join(root, 'usr/lib/seamless/app/vm-agent/main.ts'))) return;
+  await mkdir(inside(root, COMPILE_CACHE.slice(1)), { recursive: true });
+  const load = [
+    '/usr/lib/seamless/node',
+    '/usr/lib/seamless/app/vm-agent/main.ts',
+    '--config',
+    '/nonexistent',
+  ];
+  await exec(['chroot', root, ...load], { env: { NODE_COMPILE_CACHE: COMPILE_CACHE } }).catch(unlessExited);
 }
 
 /** Names of `packages` and of all they depend on; expects npm's flat layout, and says so where a version conflict broke it. */
@@ -151,6 +171,10 @@ function assertTree(root: string): void {
       'INTERNAL',
       `expected the absolute path of a tree that is being built, got ${root}`,
     );
+}
+
+function unlessExited(error: SeamlessError): void {
+  if (error.details['exitCode'] !== 1) throw error;
 }
 
 function unlessMissing(error: NodeJS.ErrnoException): void {

@@ -10,6 +10,10 @@ export interface AgentContext {
   criuVersion: string;
   /** The address that the agent listens on; its network is not part of what moves. */
   managementAddress: string;
+  /** The compiled notify-as.c. */
+  notifyAs: string;
+  /** Folder of the gates at which CRIU waits. */
+  gates: string;
   images: ImageStore;
   state: StateFile;
   units: UnitReader;

@@ -1,4 +1,5 @@
 /** The vm-agent: `main.ts --config FILE`. A service in the guest, as root. */
+import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { createLog } from '../common/log.ts';
 import { assertSupported } from '../criu/arguments.ts';
@@ -15,6 +16,9 @@ import { openState } from './state.ts';
 import { createUnitReader } from './systemd/unit.ts';
 
 const IMAGES = '/run/seamless/images';
+/** Beside the agent’s own folder, where the template’s builder puts what `npm run build` has compiled. */
+const NOTIFY_AS = join(import.meta.dirname, '../build/notify-as');
+const GATES = '/run/seamless/gates';
 const STATE = '/run/seamless/state.json';
 
 async function main(): Promise<void> {
@@ -28,6 +32,8 @@ async function main(): Promise<void> {
     templateId: readTemplateId(),
     criuVersion: version,
     managementAddress: config.listen.address,
+    notifyAs: NOTIFY_AS,
+    gates: GATES,
     images: await openImageStore(IMAGES),
     state: openState(STATE),
     units: createUnitReader(),

@@ -9,8 +9,9 @@ import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { asSeamlessError, SeamlessError } from '../../common/errors.ts';
 import { dumpArguments } from '../../criu/arguments.ts';
+import { GATE_SCRIPT, openGate } from '../../criu/gate.ts';
 import { MANIFEST_VERSION, type Manifest, type ProcessTree } from '../../criu/manifest.ts';
-import { type CriuRun, GATE_SCRIPT, startCriu } from '../../criu/run.ts';
+import { type CriuRun, startCriu } from '../../criu/run.ts';
 import type { AgentContext } from '../context.ts';
 import { externalsOf } from '../gateway/externals.ts';
 import { readDetails } from '../gateway/mappings.ts';
@@ -40,18 +41,19 @@ export async function checkpoint(
   const placeholders: Placeholder[] = [];
   const record = (phase: 'dumping' | 'committing' | 'dumped') =>
     state.write({ away: { phase, imageId, placeholders } });
-  let runs: CriuRun[] = [];
+  const runs: CriuRun[] = [];
   let isCommitted = false;
   try {
     for (const request of placeholderRequests(trees, found)) {
       placeholders.push(startPlaceholder(request));
       record('dumping');
     }
-    runs = await Promise.all(trees.map((tree) => startDump(context, folder, tree)));
+    for (const tree of trees) runs.push(await startDump(context, folder, tree));
     await Promise.all(runs.map(({ reached }) => reached));
     log.info('checkpoint.stopped', { imageId, trees: trees.length });
     const manifest = await writeManifest(context, imageId, found, trees);
-    for (const { mainPid, pid } of placeholders) if (mainPid > 0) await moveMainPid(mainPid, pid);
+    for (const { mainPid, pid } of placeholders)
+      if (mainPid > 0) await moveMainPid(context.notifyAs, mainPid, pid);
     record('committing');
     isCommitted = true;
     for (const run of runs) run.decide(true);
@@ -83,7 +85,7 @@ export async function undoCheckpoint(
 ): Promise<void> {
   for (const { mainPid, pid, unit } of placeholders) {
     if (mainPid === 0 || !isAlive(pid)) continue;
-    await moveMainPid(pid, mainPid).catch((error: unknown) =>
+    await moveMainPid(context.notifyAs, pid, mainPid).catch((error: unknown) =>
       context.log.warn('mainpid.failed', { unit, error }),
     );
   }
@@ -164,7 +166,10 @@ async function startDump(context: AgentContext, imageFolder: string, tree: Proce
     externals,
     actionScript: GATE_SCRIPT,
   });
-  return startCriu(args, folder, { gated: true, prefix: enterNamespaces(tree.root, tree.namespaces) });
+  return startCriu(args, folder, {
+    gate: await openGate(join(context.gates, tree.folder)),
+    prefix: enterNamespaces(tree.root, tree.namespaces),
+  });
 }
 
 /** Looks again, at the stopped processes: what the image holds is what they have now, not what they had at the scan. */

@@ -10,8 +10,9 @@ import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { asSeamlessError, SeamlessError } from '../../common/errors.ts';
 import { restoreArguments } from '../../criu/arguments.ts';
+import { GATE_SCRIPT, openGate } from '../../criu/gate.ts';
 import type { Manifest, ProcessTree, TreeProcess } from '../../criu/manifest.ts';
-import { type CriuRun, GATE_SCRIPT, startCriu } from '../../criu/run.ts';
+import { type CriuRun, startCriu } from '../../criu/run.ts';
 import {
   CGROUP_ROOT,
   endPlaceholders,
@@ -59,11 +60,10 @@ export async function restoreTrees(
 ): Promise<void> {
   if (trees.length === 0) return;
   keepPidsFree(trees.flatMap(({ processes }) => processes.map(({ pid }) => pid)));
-  let runs: CriuRun[] = [];
+  const runs: CriuRun[] = [];
   try {
-    runs = await Promise.all(
-      trees.map((tree) => startRestore(context, join(imageFolder, tree.folder), tree, placeholders)),
-    );
+    for (const tree of trees)
+      runs.push(await startRestore(context, join(imageFolder, tree.folder), tree, placeholders));
     await Promise.all(runs.map(({ reached }) => reached));
     for (const tree of trees) for (const process of tree.processes) putIntoCgroup(process, tree);
     for (const run of runs) run.decide(true);
@@ -96,7 +96,7 @@ async function settle(
 ): Promise<void> {
   for (const { mainPid, pid, unit } of placeholders) {
     if (mainPid === 0 || !isAlive(pid)) continue;
-    await moveMainPid(pid, mainPid).catch((error: unknown) =>
+    await moveMainPid(context.notifyAs, pid, mainPid).catch((error: unknown) =>
       context.log.warn('mainpid.failed', { unit, error }),
     );
   }
@@ -120,7 +120,11 @@ async function startRestore(
     const root = tree.processes.find(({ pid }) => pid === tree.root);
     const keeper = placeholders.find(({ cgroup }) => cgroup === root?.cgroup);
     const prefix = keeper ? enterNamespaces(keeper.pid, tree.namespaces) : [];
-    return startCriu(args, folder, { gated: true, prefix, descriptors: ends.descriptors });
+    return startCriu(args, folder, {
+      gate: await openGate(join(context.gates, tree.folder)),
+      prefix,
+      descriptors: ends.descriptors,
+    });
   } finally {
     ends.close();
   }

@@ -14,7 +14,8 @@ interface Handle {
 
 /** Opens the stream; it blocks on writes, as its heir expects. The caller gives it to CRIU and then destroys this end. */
 export async function openJournalStream(label: NonNullable<External['journal']>): Promise<Socket> {
-  const socket = connect(JOURNAL_STDOUT);
+  // journald shuts its sending side at once; Node would take that for the end of the connection.
+  const socket = connect({ path: JOURNAL_STDOUT, allowHalfOpen: true });
   await once(socket, 'connect');
   socket.pause();
   // The protocol of systemd's src/journal/journald-stream.c: one line each, the last three say where else to forward.
