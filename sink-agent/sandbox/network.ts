@@ -6,16 +6,25 @@ import { SeamlessError } from '../../common/errors.ts';
 import { exec } from '../../common/exec.ts';
 import type { NetworkIdentity, NetworkInterface } from '../../criu/manifest.ts';
 
+/**
+ * A packet that comes after its socket was dumped and before it is restored elsewhere must not be answered with a reset: the client
+ * would lose its connection. Such a reset bears no ACK; that of a closed port does, and goes out.
+ */
+const NO_STRAY_RESET = ['-A', 'OUTPUT', '-p', 'tcp', '--tcp-flags', 'RST,ACK', 'RST', '-j', 'DROP'];
+
 /** Makes the network of the container whose PID 1 is `pid`; `port` names the host's end. */
 export async function createNetwork(port: string, pid: number, identity: NetworkIdentity): Promise<void> {
   const inner = onlyInterface(identity);
   const inside = ['nsenter', '--target', String(pid), '--net'] as const;
   await removeNetwork(port);
   await exec(['ip', '-batch', '-'], { input: outerCommands(port, pid, inner) });
-  // Userspace Open vSwitch passes packets on as they are: a checksum left to the hardware would arrive unmade.
-  await exec(['ethtool', '-K', port, 'tx', 'off']);
-  await exec([...inside, 'ethtool', '-K', inner.name, 'tx', 'off']);
-  await exec([...inside, 'ip', '-batch', '-'], { input: innerCommands(identity) });
+  await Promise.all([
+    // Userspace Open vSwitch passes packets on as they are: a checksum left to the hardware would arrive unmade.
+    exec(['ethtool', '-K', port, 'tx', 'off']),
+    exec([...inside, 'ethtool', '-K', inner.name, 'tx', 'off']),
+    exec([...inside, 'ip', '-batch', '-'], { input: innerCommands(identity) }),
+    ...['iptables', 'ip6tables'].map((iptables) => exec([...inside, iptables, '--wait', ...NO_STRAY_RESET])),
+  ]);
 }
 
 /** Removes the pair by its outer end; nothing to do when it is gone (it goes with the container). */
