@@ -166,11 +166,15 @@ async function runSink(ports: Ports, signal: AbortSignal): Promise<void> {
   if (sink.state !== 'running') await ports.sinkAgent.call('run', { vm: ports.vm }, { signal });
 }
 
-/** The VM’s agent may have the image, or even its processes, from an attempt that was interrupted. */
+/** An attempt that was interrupted may have sent it, and the VM’s agent may even have restored it: then it refuses. */
 async function send(ports: Ports, imageId: string, signal: AbortSignal): Promise<undefined> {
   const call = { signal, timeoutMs: 60_000 };
-  const { state } = await ports.vmAgent.call('image', { imageId }, call);
-  if (state === null) await ports.sinkAgent.call('send', { vm: ports.vm, imageId }, call);
+  try {
+    await ports.sinkAgent.call('send', { vm: ports.vm, imageId }, call);
+  } catch (cause) {
+    const { state } = await ports.vmAgent.call('image', { imageId }, call);
+    if (state === null) throw cause;
+  }
   return undefined;
 }
 

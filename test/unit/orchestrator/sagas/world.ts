@@ -234,6 +234,7 @@ export class World {
       case 'send':
         if (sink?.state !== 'dumped' || !sink.image) return refuse();
         expectUp(this.power === 'on');
+        if (this.images.get(imageId)?.state === 'restored') return refuse();
         this.images.set(imageId, { state: 'received', version: sink.image.version });
         return { bytes: 1, ms: 1 };
       case 'destroy':
