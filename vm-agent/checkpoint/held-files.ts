@@ -1,10 +1,11 @@
 /** Every file that gateway processes hold, with what the sink needs to put a dummy or the template's own file in its place. */
 import { lstatSync, readlinkSync, type Stats } from 'node:fs';
+import { dirname } from 'node:path';
 import type { HeldFile } from '../../criu/manifest.ts';
 import { socketInode } from '../gateway/closure.ts';
 import type { Mapping } from '../gateway/mappings.ts';
 import type { Process } from '../gateway/snapshot.ts';
-import type { Socket } from '../gateway/sockets.ts';
+import type { Socket, UnixSocket } from '../gateway/sockets.ts';
 
 /** The kernel's own trees: the sink has them of its own. */
 const KERNEL_TREES = /^\/(proc|sys|dev\/pts|dev\/shm|dev\/ptmx)(\/|$)/;
@@ -16,7 +17,10 @@ export interface Holder {
   hasOwnMounts: boolean;
 }
 
-/** Descriptors, mappings, working and root directory, executable and bound unix sockets of `holders`, each path once, sorted. */
+/**
+ * Descriptors, mappings, working and root directory, executable, and the unix sockets that `holders` write to; each path once,
+ * sorted. Of a socket that they have bound themselves only the folder: CRIU binds it again.
+ */
 export function heldFiles(holders: readonly Holder[], sockets: ReadonlyMap<number, Socket>): HeldFile[] {
   const files = new Map<string, HeldFile>();
   const add = (holder: Holder, path: string, executable: boolean) => {
@@ -36,14 +40,24 @@ export function heldFiles(holders: readonly Holder[], sockets: ReadonlyMap<numbe
     add(holder, readlinkSync(`/proc/${pid}/cwd`), false);
     add(holder, readlinkSync(`/proc/${pid}/root`), false);
     for (const { path, deleted, executable: runs } of holder.mappings) if (!deleted) add(holder, path, runs);
-    for (const { target } of descriptors) add(holder, boundPath(target, sockets) ?? target, false);
+    for (const { target } of descriptors) {
+      const socket = unixSocket(target, sockets);
+      const peer = socket?.type === 'dgram' ? unixPath(sockets.get(socket.peer)) : null;
+      if (!socket) add(holder, target, false);
+      if (socket?.path) add(holder, dirname(socket.path), false);
+      if (peer) add(holder, peer, false);
+    }
   }
   return [...files.values()].sort((a, b) => (a.path < b.path ? -1 : 1));
 }
 
-function boundPath(target: string, sockets: ReadonlyMap<number, Socket>): string | null {
+function unixSocket(target: string, sockets: ReadonlyMap<number, Socket>): UnixSocket | null {
   const inode = socketInode(target);
   const socket = inode === null ? undefined : sockets.get(inode);
+  return socket?.kind === 'unix' ? socket : null;
+}
+
+function unixPath(socket: Socket | undefined): string | null {
   return socket?.kind === 'unix' ? socket.path : null;
 }
 
