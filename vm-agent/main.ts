@@ -1,6 +1,7 @@
 /** The vm-agent: `main.ts --config FILE`. A service in the guest, as root. */
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
+import { exec } from '../common/exec.ts';
 import { createLog } from '../common/log.ts';
 import { assertSupported } from '../criu/arguments.ts';
 import { criuVersion } from '../criu/run.ts';
@@ -49,6 +50,8 @@ async function main(): Promise<void> {
     images,
     log,
   });
+  // CRIU finds out once per boot what the kernel can do, and remembers it; better now than at the first park.
+  exec(['criu', 'check']).catch((error: unknown) => log.warn('criu.check', { error }));
   log.info('agent.started', { address: config.listen.address, port, criuVersion: version });
 }
 

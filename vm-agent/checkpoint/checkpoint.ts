@@ -20,6 +20,7 @@ import { type Process, readProcess } from '../gateway/snapshot.ts';
 import { MANIFEST_FILE } from '../images.ts';
 import { awaitGone, isAlive } from '../processes.ts';
 import { restoreTrees } from '../restore/restore.ts';
+import { startStopwatch } from '../stopwatch.ts';
 import { moveMainPid } from '../systemd/notify.ts';
 import { heldFiles } from './held-files.ts';
 import { endPlaceholders, enterNamespaces, type Placeholder, startPlaceholder } from './placeholders.ts';
@@ -32,7 +33,9 @@ export async function checkpoint(
   imageId: string,
 ): Promise<{ manifest: Manifest; bytes: number }> {
   const { state, images, log } = context;
+  const watch = startStopwatch();
   const found = await discover(context.managementAddress, context.units);
+  watch.lap('scan');
   assertMovable(found);
   const folder = images.folder(imageId);
   await images.remove(imageId);
@@ -48,12 +51,15 @@ export async function checkpoint(
       placeholders.push(startPlaceholder(request));
       record('dumping');
     }
+    watch.lap('placeholders');
     for (const tree of trees) runs.push(await startDump(context, folder, tree));
     await Promise.all(runs.map(({ reached }) => reached));
-    log.info('checkpoint.stopped', { imageId, trees: trees.length });
+    watch.lap('dump');
     const manifest = await writeManifest(context, imageId, found, trees);
+    watch.lap('manifest');
     for (const { mainPid, pid } of placeholders)
       if (mainPid > 0) await moveMainPid(context.notifyAs, mainPid, pid);
+    watch.lap('mainPids');
     record('committing');
     isCommitted = true;
     for (const run of runs) run.decide(true);
@@ -64,6 +70,8 @@ export async function checkpoint(
     );
     record('dumped');
     state.write({ images: { [imageId]: 'dumped' } });
+    watch.lap('end');
+    log.info('checkpoint.done', { imageId, trees: trees.length, ms: watch.steps });
     return { manifest, bytes: await images.bytes(imageId) };
   } catch (thrown) {
     for (const run of runs) run.decide(false);

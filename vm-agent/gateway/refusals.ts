@@ -22,7 +22,8 @@ export interface RefusalInput {
 type Finding = Omit<Refusal, 'pid' | 'program'>;
 
 const DEVICES = new Set(['null', 'zero', 'full', 'random', 'urandom', 'tty', 'ptmx', 'pts/ptmx', 'log']);
-const MOVABLE_NAMESPACES = new Set<NamespaceKind>(['mnt', 'uts']);
+/** CRIU itself puts what it restores into a time namespace, so that its monotonic clock goes on. */
+const MOVABLE_NAMESPACES = new Set<NamespaceKind>(['mnt', 'uts', 'time']);
 
 /** All reasons, an empty list when the set can be moved. */
 export function refusalsOf(input: RefusalInput): Refusal[] {

@@ -64,7 +64,7 @@ function networkBatch({ interfaces }: NetworkIdentity): string {
     'link set lo up',
     ...addresses.map((address) => `address add ${address} dev lo${address.includes(':') ? ' nodad' : ''}`),
     'route add default dev lo',
-    ...(isIpv6 ? ['-6 route add default dev lo'] : []),
+    ...(isIpv6 ? ['route add ::/0 dev lo'] : []),
     '',
   ].join('\n');
 }

@@ -21,6 +21,7 @@ import {
 } from '../checkpoint/placeholders.ts';
 import type { AgentContext } from '../context.ts';
 import { isAlive, programOf } from '../processes.ts';
+import { startStopwatch } from '../stopwatch.ts';
 import { moveMainPid } from '../systemd/notify.ts';
 import { openFreshEnds } from './externals.ts';
 
@@ -29,6 +30,7 @@ const NS_LAST_PID = '/proc/sys/kernel/ns_last_pid';
 /** Restores image `imageId`, or what of it does not run yet. Throws `RESTORE_FAILED` with nothing of it running, and the image kept. */
 export async function restore(context: AgentContext, imageId: string): Promise<{ processes: number }> {
   const { state, images, log } = context;
+  const watch = startStopwatch();
   const { away } = state.read();
   const placeholders = away?.placeholders ?? [];
   const manifest = await images.manifest(imageId);
@@ -46,8 +48,10 @@ export async function restore(context: AgentContext, imageId: string): Promise<{
       ? error
       : new SeamlessError('RESTORE_FAILED', error.message, { cause: thrown, details: error.details });
   }
+  watch.lap('restore');
   await settle(context, imageId, placeholders);
-  log.info('restore.done', { imageId });
+  watch.lap('mainPids');
+  log.info('restore.done', { imageId, ms: watch.steps });
   return { processes: count(manifest) };
 }
 
