@@ -389,8 +389,9 @@ export class Sink {
     return new SeamlessError('AGENT_REFUSED', `The sink of ${this.#record.vm}: ${reason}`);
   }
 
+  /** One request after the other; what one has changed is on record before it is answered. */
   #inTurn<T>(work: () => Promise<T>): Promise<T> {
-    const result = this.#turn.then(work);
+    const result = this.#turn.then(work).finally(() => this.#saved.catch(() => {}));
     this.#turn = result.catch(() => {});
     return result;
   }

@@ -17,6 +17,9 @@ import { AGENT_FOLDER, enter, rootTree } from '../sandbox/sandbox.ts';
 import { placeFiles } from './dummy-files.ts';
 import { renameExternals, standIns } from './stand-ins.ts';
 
+/** A damaged image can make CRIU wait for ever. */
+const CRIU_TIMEOUT_MS = 20_000;
+
 export interface RestoreTarget {
   init: ProcessIdentity;
   cgroup: SinkCgroup;
@@ -52,7 +55,10 @@ export async function restoreTrees(
       inherit,
       actionScript: `${AGENT_FOLDER}/programs/freeze-restored.sh`,
     });
-    return startCriu(args, join(folder, tree.folder), { prefix: [...enter(init), ...script] });
+    return startCriu(args, join(folder, tree.folder), {
+      prefix: [...enter(init), ...script],
+      timeoutMs: CRIU_TIMEOUT_MS,
+    });
   });
   const ends = await Promise.allSettled(runs.map(({ done }) => done));
   const failed = ends.find((end) => end.status === 'rejected');
