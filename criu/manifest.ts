@@ -35,6 +35,8 @@ export interface ProcessTree {
   externals: External[];
   /** Set when the unit has mount or UTS namespaces of its own (PrivateTmp=, ProtectHostname=). */
   namespaces: ('mnt' | 'uts')[];
+  /** Unix sockets that the tree has bound to paths; a restore binds them anew. */
+  boundSockets?: string[];
 }
 
 export interface TreeProcess {

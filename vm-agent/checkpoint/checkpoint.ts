@@ -13,6 +13,7 @@ import { GATE_SCRIPT, openGate } from '../../criu/gate.ts';
 import { MANIFEST_VERSION, type Manifest, type ProcessTree } from '../../criu/manifest.ts';
 import { type CriuRun, startCriu } from '../../criu/run.ts';
 import type { AgentContext } from '../context.ts';
+import { boundSockets } from '../gateway/closure.ts';
 import { externalsOf } from '../gateway/externals.ts';
 import { readDetails } from '../gateway/mappings.ts';
 import { type Discovery, discover } from '../gateway/scan.ts';
@@ -134,6 +135,7 @@ function treesToDump({ set, snapshot, details }: Discovery): ProcessTree[] {
       processes: processes.map(({ pid, parent, program, cgroup }) => ({ pid, parent, program, cgroup })),
       externals: externalsOf(processes, snapshot),
       namespaces: own.filter((kind) => kind === 'mnt' || kind === 'uts'),
+      boundSockets: boundSockets(processes, snapshot),
     };
   });
 }
@@ -145,14 +147,11 @@ function placeholderRequests(trees: readonly ProcessTree[], { units, snapshot }:
       if (requests.has(cgroup)) continue;
       const unit = snapshot.processes.get(pid)?.unit ?? '';
       const mainPid = units.get(unit)?.mainPid ?? 0;
-      const session = /^session-(.+)\.scope$/.exec(unit)?.[1];
-      const fifo = tree.externals.find(({ kind, owner }) => kind === 'session-fifo' && owner === session);
       requests.set(cgroup, {
         cgroup,
         unit,
         // Only of the cgroup that the main process is in: a unit may have several.
         mainPid: snapshot.processes.get(mainPid)?.cgroup === cgroup && isMember(trees, mainPid) ? mainPid : 0,
-        ...(fifo ? { fifo: `/run/systemd/sessions/${session}.ref` } : {}),
         ...(tree.namespaces.length > 0 ? { within: { pid: tree.root, namespaces: tree.namespaces } } : {}),
       });
     }

@@ -1,10 +1,10 @@
 /**
  * Placeholders: sleeping processes that keep systemd calm while the gateway processes are away. One stands in the cgroup of each
- * unit, so that the unit is never empty; in a service it is the main process meanwhile; in a session's scope it keeps logind's
- * FIFO open; in a service with namespaces of its own it keeps these. They outlive a restart of the agent.
+ * unit, so that the unit is never empty; in a service it is the main process meanwhile; in a service with namespaces of its own it
+ * keeps these. They outlive a restart of the agent.
  */
 import { spawn } from 'node:child_process';
-import { closeSync, constants, openSync, writeFileSync } from 'node:fs';
+import { writeFileSync } from 'node:fs';
 import { SeamlessError } from '../../common/errors.ts';
 import type { ProcessTree } from '../../criu/manifest.ts';
 import { startTime } from '../systemd/unit.ts';
@@ -22,8 +22,6 @@ export interface PlaceholderRequest {
   cgroup: string;
   unit: string;
   mainPid: number;
-  /** Session FIFO to keep open for writing. */
-  fifo?: string;
   /** Process whose namespaces the placeholder shall be in, and which. */
   within?: { pid: number; namespaces: ProcessTree['namespaces'] };
 }
@@ -33,23 +31,18 @@ export const CGROUP_ROOT = '/sys/fs/cgroup';
 export function startPlaceholder(request: PlaceholderRequest): Placeholder {
   const enter = request.within ? enterNamespaces(request.within.pid, request.within.namespaces) : [];
   const [program = 'sleep', ...args] = [...enter, 'sleep', 'infinity'];
-  const fifo = request.fifo ? openSync(request.fifo, constants.O_WRONLY | constants.O_NONBLOCK) : null;
-  try {
-    const child = spawn(program, args, {
-      detached: true,
-      cwd: '/',
-      stdio: ['ignore', 'ignore', 'ignore', ...(fifo === null ? [] : [fifo])],
-    });
-    child.unref();
-    child.once('error', () => {});
-    if (child.pid === undefined)
-      throw new SeamlessError('CHECKPOINT_FAILED', `Expected ${program} to start, got nothing`);
-    writeFileSync(`${CGROUP_ROOT}${request.cgroup}/cgroup.procs`, String(child.pid));
-    const { cgroup, unit, mainPid } = request;
-    return { cgroup, unit, mainPid, pid: child.pid, startTime: startTime(child.pid) };
-  } finally {
-    if (fifo !== null) closeSync(fifo);
+  const child = spawn(program, args, { detached: true, cwd: '/', stdio: 'ignore' });
+  child.unref();
+  child.once('error', () => {}); // then it has no PID
+  if (child.pid === undefined) {
+    throw new SeamlessError(
+      'CHECKPOINT_FAILED',
+      `Expected a placeholder to start, got no process of ${program}`,
+    );
   }
+  const { cgroup, unit, mainPid } = request;
+  writeFileSync(`${CGROUP_ROOT}${cgroup}/cgroup.procs`, String(child.pid));
+  return { cgroup, unit, mainPid, pid: child.pid, startTime: startTime(child.pid) };
 }
 
 /** Ends those that still are what they were; safe to repeat. */

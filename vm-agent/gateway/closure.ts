@@ -13,7 +13,7 @@ export interface GatewaySet {
   /** PID → why it belongs to the set. */
   members: Map<number, string>;
   listeners: Listener[];
-  /** Roots of the process trees, each with its members, parents before children. */
+  /** The process trees, each with its members, the root first. */
   trees: { root: number; members: number[] }[];
 }
 
@@ -108,17 +108,36 @@ function isProductionListener(socket: InetSocket, addresses: readonly string[]):
 function indexLinks(snapshot: Snapshot) {
   const children = new Map<number, number[]>();
   const sessions = new Map<number, number[]>();
-  const holders = new Map<string, number[]>();
   for (const process of snapshot.processes.values()) {
     add(children, process.parent, process.pid);
     if (process.session > 1) add(sessions, process.session, process.pid);
+  }
+  return { children, sessions, holders: indexHolders(snapshot) };
+}
+
+/** Who has an end of what can be shared: pipes, sockets, terminals, by the names of `linkKeys`. */
+export function indexHolders(snapshot: Snapshot): Map<string, number[]> {
+  const holders = new Map<string, number[]>();
+  for (const process of snapshot.processes.values()) {
     // A holder is found under its own names only; a peer is reached by asking for the peer's name.
     for (const { target, terminal } of process.descriptors) {
       if (terminal !== undefined) add(holders, `/dev/pts/${terminal}`, process.pid);
       else if (/^(pipe:|socket:|\/dev\/pts\/\d)/.test(target)) add(holders, target, process.pid);
     }
   }
-  return { children, sessions, holders };
+  return holders;
+}
+
+/** Paths of unix sockets that these processes have bound; abstract names are none. */
+export function boundSockets(processes: readonly Process[], { sockets }: Snapshot): string[] {
+  const paths = processes.flatMap(({ descriptors }) =>
+    descriptors.flatMap(({ target }) => {
+      const inode = socketInode(target);
+      const socket = inode === null ? undefined : sockets.get(inode);
+      return socket?.kind === 'unix' && socket.path.startsWith('/') ? [socket.path] : [];
+    }),
+  );
+  return [...new Set(paths)];
 }
 
 function add<Key>(index: Map<Key, number[]>, key: Key, pid: number): void {

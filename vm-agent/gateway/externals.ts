@@ -10,7 +10,9 @@ import type { Socket, UnixSocket } from './sockets.ts';
 
 export const JOURNAL_STDOUT = '/run/systemd/journal/stdout';
 const JOURNAL_STREAMS = '/run/systemd/journal/streams';
-const SESSION_FIFO = /^\/run\/systemd\/sessions\/([^/]+)\.ref$/;
+/** Where a restore makes a FIFO when logind has removed the session's own. */
+export const ORPHAN_FIFOS = '/run/seamless/sessions';
+const SESSION_FIFO = /^(?:\/run\/systemd|\/run\/seamless)\/sessions\/([^/]+)\.ref$/;
 
 /** Datagram sockets of the system that anybody may write to; CRIU reconnects them by path (`--ext-unix-sk`). */
 export const KNOWN_DATAGRAM_PEERS: readonly string[] = [

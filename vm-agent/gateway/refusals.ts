@@ -4,7 +4,14 @@
  */
 import type { Refusal } from '../api.ts';
 import type { UnitFacts } from '../systemd/unit.ts';
-import { describe, type GatewaySet, linkKeys, productionListeners, socketInode } from './closure.ts';
+import {
+  describe,
+  type GatewaySet,
+  indexHolders,
+  linkKeys,
+  productionListeners,
+  socketInode,
+} from './closure.ts';
 import { isJournalStream, isSessionFifo, KNOWN_DATAGRAM_PEERS } from './externals.ts';
 import type { Mapping, NamespaceKind, ProcessDetails } from './mappings.ts';
 import type { Descriptor, Process, Snapshot } from './snapshot.ts';
@@ -20,13 +27,15 @@ export interface RefusalInput {
 }
 
 type Finding = Omit<Refusal, 'pid' | 'program'>;
+type Input = RefusalInput & { holders: ReadonlyMap<string, number[]> };
 
 const DEVICES = new Set(['null', 'zero', 'full', 'random', 'urandom', 'tty', 'ptmx', 'pts/ptmx', 'log']);
 /** CRIU itself puts what it restores into a time namespace, so that its monotonic clock goes on. */
 const MOVABLE_NAMESPACES = new Set<NamespaceKind>(['mnt', 'uts', 'time']);
 
 /** All reasons, an empty list when the set can be moved. */
-export function refusalsOf(input: RefusalInput): Refusal[] {
+export function refusalsOf(given: RefusalInput): Refusal[] {
+  const input = { ...given, holders: indexHolders(given.snapshot) };
   const refusals = socketActivation(input);
   for (const pid of input.set.members.keys()) {
     const process = input.snapshot.processes.get(pid);
@@ -84,7 +93,7 @@ function placeOf(process: Process, { snapshot, set, units }: RefusalInput): Find
   return findings;
 }
 
-function descriptorOf(descriptor: Descriptor, process: Process, input: RefusalInput): Finding[] {
+function descriptorOf(descriptor: Descriptor, process: Process, input: Input): Finding[] {
   const { target } = descriptor;
   const at = `${descriptor.fd} → ${target}`;
   const inode = socketInode(target);
@@ -128,7 +137,7 @@ function socketOf(
   at: string,
   descriptor: Descriptor,
   process: Process,
-  input: RefusalInput,
+  input: Input,
 ): Finding[] {
   const socket = input.snapshot.sockets.get(inode);
   if (!socket) return []; // unbound, or netlink: CRIU knows better than we do
@@ -161,7 +170,7 @@ function unixOf(
   at: string,
   descriptor: Descriptor,
   process: Process,
-  input: RefusalInput,
+  input: Input,
 ): Finding[] {
   const { sockets } = input.snapshot;
   if (isJournalStream(socket, sockets)) return [];
@@ -180,29 +189,23 @@ function sharedOf(
   at: string,
   descriptor: Descriptor,
   process: Process,
-  { snapshot, set }: RefusalInput,
+  { snapshot, set, holders }: Input,
 ): Finding[] {
-  const keys = linkKeys(descriptor, snapshot.sockets);
   const tree = set.trees.find(({ members }) => members.includes(process.pid));
-  for (const other of snapshot.processes.values()) {
-    if (other.pid === process.pid || tree?.members.includes(other.pid)) continue;
-    const shares = other.descriptors.some((theirs) =>
-      theirs.terminal === undefined
-        ? keys.includes(theirs.target)
-        : keys.includes(`/dev/pts/${theirs.terminal}`),
-    );
-    if (!shares) continue;
-    const where = set.members.has(other.pid) ? 'which belongs to another service' : 'which stays in the VM';
-    return [
-      {
-        rule: set.members.has(other.pid) ? 'link-between-trees' : 'link-outside',
-        descriptor: at,
-        reason: `it shares this with ${other.program}[${other.pid}], ${where}`,
-        remedy: `Reconfigure one of the two so that they don’t depend on each other, or end one before parking.`,
-      },
-    ];
-  }
-  return [];
+  const sharers = linkKeys(descriptor, snapshot.sockets).flatMap((key) => holders.get(key) ?? []);
+  const outsider = sharers.find((pid) => pid !== process.pid && !tree?.members.includes(pid));
+  const other = outsider === undefined ? undefined : snapshot.processes.get(outsider);
+  if (!other) return [];
+  const isMember = set.members.has(other.pid);
+  return [
+    {
+      rule: isMember ? 'link-between-trees' : 'link-outside',
+      descriptor: at,
+      reason: `it shares this with ${other.program}[${other.pid}], which ${isMember ? 'belongs to another service' : 'stays in the VM'}`,
+      remedy:
+        'Reconfigure one of the two so that they don’t depend on each other, or end one before parking.',
+    },
+  ];
 }
 
 function mappingOf(mapping: Mapping): Finding[] {

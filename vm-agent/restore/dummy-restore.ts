@@ -18,16 +18,16 @@ const UNSHARE = ['unshare', '--mount', '--pid', '--net', '--fork', '--mount-proc
 export async function dummyRestore(context: AgentContext, imageId: string): Promise<void> {
   const { images, state, log } = context;
   const manifest = await images.manifest(imageId);
-  if (manifest.files.some(({ type }) => type === 'socket')) {
-    // CRIU would bind these anew, over the real ones: mounts are private in there, but the files below them are not.
-    log.info('dummy.skipped', { imageId, reason: 'it has bound unix sockets' });
-    return;
-  }
   const batch = join('/run/seamless', 'dummy-network');
   await writeFile(batch, networkBatch(manifest.network));
   const placeholders = state.read().away?.placeholders ?? [];
   try {
     for (const tree of manifest.trees) {
+      if (tree.boundSockets?.length) {
+        // CRIU would bind these anew, over the real ones: mounts are private in there, but the files below them are not.
+        log.info('dummy.skipped', { imageId, tree: tree.root, boundSockets: tree.boundSockets });
+        continue;
+      }
       const root = tree.processes.find(({ pid }) => pid === tree.root);
       const keeper = placeholders.find(({ cgroup }) => cgroup === root?.cgroup);
       const enter = keeper ? enterNamespaces(keeper.pid, tree.namespaces) : [];

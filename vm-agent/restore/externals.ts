@@ -1,10 +1,11 @@
 /** Fresh ends for what stayed in the VM, to be inherited by CRIU. */
-import { closeSync, constants, existsSync, mkdirSync, openSync, rmSync } from 'node:fs';
+import { closeSync, constants, existsSync, mkdirSync, openSync } from 'node:fs';
 import { Socket } from 'node:net';
 import { join } from 'node:path';
 import { exec } from '../../common/exec.ts';
 import type { External } from '../../criu/manifest.ts';
 import { inheritedFd } from '../../criu/run.ts';
+import { ORPHAN_FIFOS } from '../gateway/externals.ts';
 import { openJournalStream } from '../systemd/journal-stream.ts';
 
 export interface FreshEnds {
@@ -68,11 +69,9 @@ export async function openDeadEnds(externals: readonly External[]): Promise<Fres
 }
 
 async function openOrphanFifo(session: string): Promise<number> {
-  const folder = '/run/seamless/fifo';
-  const path = join(folder, session);
-  mkdirSync(folder, { recursive: true, mode: 0o700 });
-  rmSync(path, { force: true });
-  await exec(['mkfifo', '--mode=0600', path]); // CRIU compares the mode
+  const path = join(ORPHAN_FIFOS, `${session}.ref`);
+  mkdirSync(ORPHAN_FIFOS, { recursive: true, mode: 0o700 });
+  if (!existsSync(path)) await exec(['mkfifo', '--mode=0600', path]); // CRIU compares the mode
   const reader = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
   try {
     return openSync(path, constants.O_WRONLY | constants.O_NONBLOCK);
