@@ -16,7 +16,7 @@ export function createHandlers(
       const versions = await Promise.all(known.map((template) => templates.criuVersion(template)));
       return {
         name,
-        templateIds: known.map(({ id }) => id),
+        templateIds: [...new Set(known.map(({ id }) => id))], // two names may have the same tree
         criuVersion: versions[0] ?? '',
         memoryAvailableBytes: await memoryAvailable(),
         sinks: registry.list(),

@@ -38,6 +38,14 @@ export async function placeFiles(root: string, files: readonly HeldFile[]): Prom
   for (const { file, action } of found) if (action === 'make') await make(root, file);
 }
 
+/** Makes the folders of sockets that CRIU will bind, and removes what an earlier restore has left there. */
+export async function clearForBinding(root: string, paths: readonly string[]): Promise<void> {
+  for (const path of paths) {
+    await makeParents(root, path);
+    await rm(inTree(root, path), { force: true });
+  }
+}
+
 /** @param present what the tree has at that path. */
 export function decide(file: HeldFile, present: Stats | null): FileAction {
   if (isOurs(file))

@@ -14,7 +14,7 @@ import { startCriu } from '../../criu/run.ts';
 import { processesIn, type SinkCgroup, setFrozen, treeCgroup, waitFrozen } from '../sandbox/cgroup.ts';
 import { byInnerPid, type ProcessIdentity } from '../sandbox/process.ts';
 import { AGENT_FOLDER, enter, rootTree } from '../sandbox/sandbox.ts';
-import { placeFiles } from './dummy-files.ts';
+import { clearForBinding, placeFiles } from './dummy-files.ts';
 import { renameExternals, standIns } from './stand-ins.ts';
 
 /** A damaged image can make CRIU wait for ever. */
@@ -29,7 +29,12 @@ export interface RestoreTarget {
 
 /** @param folder of the image on the host; its name is that in the sink too. */
 export async function restoreImage(target: RestoreTarget, manifest: Manifest, folder: string): Promise<void> {
-  await placeFiles(rootTree(target.init), manifest.files);
+  const root = rootTree(target.init);
+  await placeFiles(root, manifest.files);
+  await clearForBinding(
+    root,
+    manifest.trees.flatMap(({ boundSockets }) => boundSockets ?? []),
+  );
   await restoreTrees(target, manifest, manifest.trees, folder);
 }
 

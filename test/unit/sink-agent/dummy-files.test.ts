@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { beforeEach, expect, onTestFinished, test } from 'vitest';
 import type { HeldFile } from '../../../criu/manifest.ts';
-import { placeFiles } from '../../../sink-agent/restore/dummy-files.ts';
+import { clearForBinding, placeFiles } from '../../../sink-agent/restore/dummy-files.ts';
 
 let root: string;
 const { uid, gid } = { uid: process.getuid?.() ?? 0, gid: process.getgid?.() ?? 0 };
@@ -83,4 +83,12 @@ test('of devices, those that a sink has too are taken', async () => {
   await mkdir(join(root, 'dev'));
   await placeFiles(root, [held('/dev/pts/3', { type: 'char' }), held('/proc/7/status')]);
   await expect(placeFiles(root, [held('/dev/kvm', { type: 'char' })])).rejects.toThrow('/dev/kvm');
+});
+
+test('a socket that the VM’s processes have bound finds its folder, and nothing in its place', async () => {
+  await mkdir(join(root, 'run/old'), { recursive: true });
+  await writeFile(join(root, 'run/old/socket'), '');
+  await clearForBinding(root, ['/run/old/socket', '/run/new/socket']);
+  await expect(lstat(join(root, 'run/old/socket'))).rejects.toThrow('ENOENT');
+  expect((await lstat(join(root, 'run/new'))).isDirectory()).toBe(true);
 });
