@@ -1,14 +1,14 @@
 /**
  * A gate stops CRIU at the last moment before its work takes effect, so that several process trees are dumped or restored all or
- * none. CRIU calls criu/gate.sh there, and hands no descriptor of ours on to it: hence two FIFOs by name.
+ * none. CRIU calls criu/gate/gate.c there, and hands no descriptor of ours on to it: hence two FIFOs by name.
  */
 import { closeSync, constants, existsSync, mkdirSync, openSync, writeSync } from 'node:fs';
 import { Socket } from 'node:net';
 import { join } from 'node:path';
 import { exec } from '../common/exec.ts';
 
-/** To be given as `actionScript` along with a gate. */
-export const GATE_SCRIPT = join(import.meta.dirname, 'gate.sh');
+/** To be given as `actionScript` along with a gate; `npm run build` makes it. */
+export const GATE_PROGRAM = join(import.meta.dirname, '../build/criu-gate');
 
 export interface Gate {
   /** For CRIU's environment. */

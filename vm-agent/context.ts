@@ -10,8 +10,8 @@ export interface AgentContext {
   criuVersion: string;
   /** The address that the agent listens on; its network is not part of what moves. */
   managementAddress: string;
-  /** The compiled notify-as.c. */
-  notifyAs: string;
+  /** Paths of the compiled helpers, see scripts/build-helpers. */
+  helpers: { notifyAs: string; standIns: string };
   /** Folder of the gates at which CRIU waits. */
   gates: string;
   images: ImageStore;

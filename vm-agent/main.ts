@@ -18,7 +18,7 @@ import { createUnitReader } from './systemd/unit.ts';
 
 const IMAGES = '/run/seamless/images';
 /** Beside the agent’s own folder, where the template’s builder puts what `npm run build` has compiled. */
-const NOTIFY_AS = join(import.meta.dirname, '../build/notify-as');
+const BUILD = join(import.meta.dirname, '../build');
 const GATES = '/run/seamless/gates';
 const STATE = '/run/seamless/state.json';
 
@@ -33,7 +33,7 @@ async function main(): Promise<void> {
     templateId: readTemplateId(),
     criuVersion: version,
     managementAddress: config.listen.address,
-    notifyAs: NOTIFY_AS,
+    helpers: { notifyAs: join(BUILD, 'notify-as'), standIns: join(BUILD, 'stand-ins') },
     gates: GATES,
     images: await openImageStore(IMAGES),
     state: openState(STATE),

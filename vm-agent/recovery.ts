@@ -6,6 +6,7 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { SeamlessError } from '../common/errors.ts';
 import { undoCheckpoint } from './checkpoint/checkpoint.ts';
+import { endStrays } from './checkpoint/placeholders.ts';
 import type { AgentContext } from './context.ts';
 import { isAlive } from './processes.ts';
 import { restore, runs } from './restore/restore.ts';
@@ -16,6 +17,7 @@ const POLL_MS = 50;
 export async function recover(context: AgentContext): Promise<void> {
   const { state, images, log } = context;
   const { away } = state.read();
+  endStrays(away?.placeholders ?? []);
   if (!away || away.phase === 'dumped') return;
   const { phase, imageId, placeholders } = away;
   log.warn('recovery.started', { phase, imageId });

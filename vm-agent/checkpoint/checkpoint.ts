@@ -9,7 +9,7 @@ import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { asSeamlessError, SeamlessError } from '../../common/errors.ts';
 import { dumpArguments } from '../../criu/arguments.ts';
-import { GATE_SCRIPT, openGate } from '../../criu/gate.ts';
+import { GATE_PROGRAM, openGate } from '../../criu/gate.ts';
 import { MANIFEST_VERSION, type Manifest, type ProcessTree } from '../../criu/manifest.ts';
 import { type CriuRun, startCriu } from '../../criu/run.ts';
 import type { AgentContext } from '../context.ts';
@@ -22,9 +22,15 @@ import { MANIFEST_FILE } from '../images.ts';
 import { awaitGone, isAlive } from '../processes.ts';
 import { restoreTrees } from '../restore/restore.ts';
 import { startStopwatch } from '../stopwatch.ts';
-import { moveMainPid } from '../systemd/notify.ts';
 import { heldFiles } from './held-files.ts';
-import { endPlaceholders, enterNamespaces, type Placeholder, startPlaceholder } from './placeholders.ts';
+import {
+  enterNamespaces,
+  type Placeholder,
+  type PlaceholderRequest,
+  startPlaceholders,
+  stepDown,
+  takeOver,
+} from './placeholders.ts';
 
 const GONE_TIMEOUT_MS = 5000;
 
@@ -42,24 +48,21 @@ export async function checkpoint(
   await images.remove(imageId);
   await mkdir(folder, { recursive: true, mode: 0o700 });
   const trees = treesToDump(found);
-  const placeholders: Placeholder[] = [];
+  let placeholders: Placeholder[] = [];
   const record = (phase: 'dumping' | 'committing' | 'dumped') =>
     state.write({ away: { phase, imageId, placeholders } });
   const runs: CriuRun[] = [];
   let isCommitted = false;
   try {
-    for (const request of placeholderRequests(trees, found)) {
-      placeholders.push(startPlaceholder(request));
-      record('dumping');
-    }
+    placeholders = await startPlaceholders(context.helpers.standIns, placeholderRequests(trees, found));
+    record('dumping');
     watch.lap('placeholders');
     for (const tree of trees) runs.push(await startDump(context, folder, tree));
     await Promise.all(runs.map(({ reached }) => reached));
     watch.lap('dump');
     const manifest = await writeManifest(context, imageId, found, trees);
     watch.lap('manifest');
-    for (const { mainPid, pid } of placeholders)
-      if (mainPid > 0) await moveMainPid(context.notifyAs, mainPid, pid);
+    await takeOver(context.helpers.notifyAs, placeholders);
     watch.lap('mainPids');
     record('committing');
     isCommitted = true;
@@ -92,13 +95,7 @@ export async function undoCheckpoint(
   imageId: string,
   placeholders: readonly Placeholder[],
 ): Promise<void> {
-  for (const { mainPid, pid, unit } of placeholders) {
-    if (mainPid === 0 || !isAlive(pid)) continue;
-    await moveMainPid(context.notifyAs, pid, mainPid).catch((error: unknown) =>
-      context.log.warn('mainpid.failed', { unit, error }),
-    );
-  }
-  endPlaceholders(placeholders);
+  await stepDown(context, placeholders);
   await context.images.remove(imageId);
   context.state.write({ away: null, images: { [imageId]: null } });
 }
@@ -140,8 +137,11 @@ function treesToDump({ set, snapshot, details }: Discovery): ProcessTree[] {
   });
 }
 
-function placeholderRequests(trees: readonly ProcessTree[], { units, snapshot }: Discovery) {
-  const requests = new Map<string, Parameters<typeof startPlaceholder>[0]>();
+function placeholderRequests(
+  trees: readonly ProcessTree[],
+  { units, snapshot }: Discovery,
+): PlaceholderRequest[] {
+  const requests = new Map<string, PlaceholderRequest>();
   for (const tree of trees) {
     for (const { pid, cgroup } of tree.processes) {
       if (requests.has(cgroup)) continue;
@@ -152,7 +152,7 @@ function placeholderRequests(trees: readonly ProcessTree[], { units, snapshot }:
         unit,
         // Only of the cgroup that the main process is in: a unit may have several.
         mainPid: snapshot.processes.get(mainPid)?.cgroup === cgroup && isMember(trees, mainPid) ? mainPid : 0,
-        ...(tree.namespaces.length > 0 ? { within: { pid: tree.root, namespaces: tree.namespaces } } : {}),
+        within: { pid: tree.root, namespaces: tree.namespaces },
       });
     }
   }
@@ -171,7 +171,7 @@ async function startDump(context: AgentContext, imageFolder: string, tree: Proce
     root: tree.root,
     folder,
     externals,
-    actionScript: GATE_SCRIPT,
+    actionScript: GATE_PROGRAM,
   });
   return startCriu(args, folder, {
     gate: await openGate(join(context.gates, tree.folder)),

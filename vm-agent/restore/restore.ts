@@ -10,19 +10,13 @@ import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { asSeamlessError, SeamlessError } from '../../common/errors.ts';
 import { restoreArguments } from '../../criu/arguments.ts';
-import { GATE_SCRIPT, openGate } from '../../criu/gate.ts';
+import { GATE_PROGRAM, openGate } from '../../criu/gate.ts';
 import type { Manifest, ProcessTree, TreeProcess } from '../../criu/manifest.ts';
 import { type CriuRun, startCriu } from '../../criu/run.ts';
-import {
-  CGROUP_ROOT,
-  endPlaceholders,
-  enterNamespaces,
-  type Placeholder,
-} from '../checkpoint/placeholders.ts';
+import { CGROUP_ROOT, enterNamespaces, type Placeholder, stepDown } from '../checkpoint/placeholders.ts';
 import type { AgentContext } from '../context.ts';
 import { isAlive, programOf } from '../processes.ts';
 import { startStopwatch } from '../stopwatch.ts';
-import { moveMainPid } from '../systemd/notify.ts';
 import { openFreshEnds } from './externals.ts';
 
 const NS_LAST_PID = '/proc/sys/kernel/ns_last_pid';
@@ -98,13 +92,7 @@ async function settle(
   imageId: string,
   placeholders: readonly Placeholder[],
 ): Promise<void> {
-  for (const { mainPid, pid, unit } of placeholders) {
-    if (mainPid === 0 || !isAlive(pid)) continue;
-    await moveMainPid(context.notifyAs, pid, mainPid).catch((error: unknown) =>
-      context.log.warn('mainpid.failed', { unit, error }),
-    );
-  }
-  endPlaceholders(placeholders);
+  await stepDown(context, placeholders);
   context.state.write({ away: null, images: { [imageId]: 'restored' } });
 }
 
@@ -119,7 +107,7 @@ async function startRestore(
     const args = restoreArguments(context.criuVersion, {
       folder,
       inherit: ends.inherit,
-      actionScript: GATE_SCRIPT,
+      actionScript: GATE_PROGRAM,
     });
     const root = tree.processes.find(({ pid }) => pid === tree.root);
     const keeper = placeholders.find(({ cgroup }) => cgroup === root?.cgroup);

@@ -1,5 +1,6 @@
 /*
- * notify-as PID MESSAGE: sends MESSAGE to systemd in the name of process PID, and returns once systemd has handled it.
+ * notify-as PID MESSAGE [PID MESSAGE]…: sends each MESSAGE to systemd in the name of process PID, and returns once systemd has
+ * handled them all. A message that can't be sent does not keep the others back.
  *
  * systemd takes the change of a unit's main process from the present main process only (NotifyAccess=main, as in the packaged
  * ssh.service). systemd-notify --pid comes close, but it adds the sender's own MAINPIDFDID, with which systemd then refuses
@@ -69,10 +70,8 @@ static int await_handled(int fd)
 
 int main(int argc, char **argv)
 {
-	char *end = NULL;
-	long pid = argc == 3 ? strtol(argv[1], &end, 10) : 0;
-	if (pid <= 0 || *end != '\0') {
-		fprintf(stderr, "usage: notify-as PID MESSAGE\n");
+	if (argc < 3 || argc % 2 == 0) {
+		fprintf(stderr, "usage: notify-as PID MESSAGE [PID MESSAGE]…\n");
 		return 2;
 	}
 	const char *path = getenv("NOTIFY_SOCKET");
@@ -87,8 +86,11 @@ int main(int argc, char **argv)
 		return fail("socket");
 	if (connect(fd, (struct sockaddr *)&address, sizeof address) < 0)
 		return fail(path);
-	struct ucred credentials = {.pid = (pid_t)pid, .uid = 0, .gid = 0};
-	if (!send_with(fd, argv[2], SCM_CREDENTIALS, &credentials, sizeof credentials))
-		return fail("sending as that process");
-	return await_handled(fd);
+	int status = 0;
+	for (int index = 1; index + 1 < argc; index += 2) {
+		struct ucred credentials = {.pid = (pid_t)strtol(argv[index], NULL, 10), .uid = 0, .gid = 0};
+		if (!send_with(fd, argv[index + 1], SCM_CREDENTIALS, &credentials, sizeof credentials))
+			status = fail(argv[index]);
+	}
+	return await_handled(fd) || status;
 }

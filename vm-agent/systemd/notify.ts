@@ -4,9 +4,16 @@
  */
 import { exec } from '../../common/exec.ts';
 
-/** Makes `to` the main process of the unit whose main process is `from`; both must exist. Returns once systemd has taken note. */
-export async function moveMainPid(helper: string, from: number, to: number): Promise<void> {
-  await exec([helper, String(from), `MAINPID=${to}`], {
+export interface MainPidMove {
+  /** The unit's main process now; it must exist. */
+  from: number;
+  to: number;
+}
+
+/** @param helper the compiled notify-as.c. Returns once systemd has taken note of all; throws when one could not be sent. */
+export async function moveMainPids(helper: string, moves: readonly MainPidMove[]): Promise<void> {
+  if (moves.length === 0) return;
+  await exec([helper, ...moves.flatMap(({ from, to }) => [String(from), `MAINPID=${to}`])], {
     env: { NOTIFY_SOCKET: '/run/systemd/notify' },
     timeoutMs: 10_000,
   });
