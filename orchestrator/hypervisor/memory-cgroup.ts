@@ -1,10 +1,11 @@
 /**
  * The memory cgroup of a VM's QEMU: pushes its pages out to swap, and lets it have them again.
  *
- * v1: `memory.limit_in_bytes` is lowered in slices down to the floor, because one big write blocks for as long as it
- * reclaims and can’t be taken back meanwhile. The kernel answers EBUSY when a round of reclaim freed too little, because
- * the pages were used a moment ago: the slice is tried again, until nothing has come off for two seconds.
- * v2: `memory.reclaim` in the same slices; nothing to lift.
+ * v1: `memory.limit_in_bytes` is lowered in strokes, each lifted at once: lowering it is what reclaims, and a limit that
+ * stays can have QEMU killed for want of memory when it faults pages in faster than others can go (seen; hence also
+ * `memory.oom_control`, by which it waits instead). The kernel answers EBUSY when a round of reclaim freed too little,
+ * because the pages were used a moment ago: the stroke is repeated until nothing has come off for two seconds.
+ * v2: `memory.reclaim`, in the same strokes, needs no limit.
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import { SeamlessError } from '../../common/errors.ts';
@@ -21,7 +22,7 @@ export interface MemoryCgroup {
   resident(): Promise<number>;
 }
 
-const SLICE_BYTES = 48 * 1024 * 1024;
+const STROKE_BYTES = 48 * 1024 * 1024;
 const BUSY_MS = 100;
 const PROGRESS_BYTES = 1024 * 1024;
 const STALLED_MS = 2000;
@@ -64,12 +65,23 @@ async function detect(host: HostTransport, path: string): Promise<MemoryCgroup> 
 
 function cgroupV1(host: HostTransport, path: string): MemoryCgroup {
   const usage = () => readNumber(host, `${path}/memory.usage_in_bytes`);
-  const limit = (bytes: number) => host.writeFile(`${path}/memory.limit_in_bytes`, String(bytes));
+  const write = (file: string, value: number) => host.writeFile(`${path}/${file}`, String(value));
+  const noLimit = () => write('memory.limit_in_bytes', -1);
+  // Newer kernels call this file deprecated: without it there is a little less safety, and no failure.
+  const oomKiller = (state: 'on' | 'off') =>
+    write('memory.oom_control', state === 'off' ? 1 : 0).catch(() => {});
   return {
     usage,
     resident: () => residentOf(host, `${path}/cgroup.procs`),
-    squeeze: (floorBytes, wanted) => inSlices(usage, limit, floorBytes, wanted),
-    lift: () => limit(-1),
+    async squeeze(floorBytes, wanted) {
+      await oomKiller('off');
+      const stroke = (bytes: number) => write('memory.limit_in_bytes', bytes).finally(noLimit);
+      await inStrokes(usage, stroke, floorBytes, wanted).finally(() => oomKiller('on'));
+    },
+    async lift() {
+      await noLimit();
+      await oomKiller('on');
+    },
   };
 }
 
@@ -80,12 +92,12 @@ function cgroupV2(host: HostTransport, path: string): MemoryCgroup {
   return {
     usage,
     resident: () => residentOf(host, `${path}/cgroup.procs`),
-    squeeze: (floorBytes, wanted) => inSlices(usage, reclaimTo, floorBytes, wanted),
+    squeeze: (floorBytes, wanted) => inStrokes(usage, reclaimTo, floorBytes, wanted),
     lift: () => host.writeFile(`${path}/memory.high`, 'max'),
   };
 }
 
-async function inSlices(
+async function inStrokes(
   usage: () => Promise<number>,
   shrinkTo: (bytes: number) => Promise<void>,
   floorBytes: number,
@@ -95,7 +107,7 @@ async function inSlices(
   let now = await usage();
   let progressAt = performance.now();
   while (now > floorBytes && !wanted.aborted && performance.now() < deadline) {
-    await shrinkTo(Math.max(floorBytes, now - SLICE_BYTES)).catch(async (thrown) => {
+    await shrinkTo(Math.max(floorBytes, now - STROKE_BYTES)).catch(async (thrown) => {
       if (!isBusy(thrown)) throw thrown;
       await delay(BUSY_MS, undefined, { signal: wanted }).catch(() => {});
     });

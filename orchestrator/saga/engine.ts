@@ -144,13 +144,14 @@ class SagaRun<State extends object> {
   ): Promise<{ ms: number; output?: Partial<State> | undefined; error?: SeamlessError }> {
     const started = performance.now();
     const mayUnwind = !this.#pivotPassed();
-    const deadline = started + this.#definition.persistMs;
+    let deadline: number | null = null;
     for (let attempt = 1; ; attempt += 1) {
       try {
         const output = await step.do(this.#state, this.#context(step, mayUnwind && !step.pivot));
         return { ms: performance.now() - started, output };
       } catch (thrown) {
         const error = asSeamlessError(thrown);
+        deadline ??= performance.now() + this.#definition.persistMs;
         const goOn =
           mayUnwind && error.details.inDoubt !== true
             ? attempt < (step.attempts ?? 1) && !this.#deps.wanted.aborted
@@ -181,13 +182,14 @@ class SagaRun<State extends object> {
   }
 
   async #attemptUndo(step: Step<State>): Promise<SeamlessError | null> {
-    const deadline = performance.now() + this.#definition.persistMs;
+    let deadline: number | null = null;
     for (let attempt = 1; ; attempt += 1) {
       try {
         await step.undo?.(this.#state, this.#context(step, false));
         return null;
       } catch (thrown) {
         const error = asSeamlessError(thrown);
+        deadline ??= performance.now() + this.#definition.persistMs;
         this.#deps.log.warn('undo.failed', { step: step.name, attempt, error });
         if (performance.now() >= deadline) return error;
         await delay(this.#backoffMs(attempt));

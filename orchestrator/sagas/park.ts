@@ -32,7 +32,7 @@ export interface ParkState {
 const SINK_ROOM_BYTES = 64 * 1024 * 1024;
 
 export function parkSaga(ports: Ports): SagaDefinition<ParkState> {
-  const { vm, vmAgent, sinkAgent, network, power } = ports;
+  const { vm, vmAgent, sinkAgent, network } = ports;
   return {
     name: 'park',
     afterCrash: 'unwind',
@@ -132,7 +132,7 @@ export function parkSaga(ports: Ports): SagaDefinition<ParkState> {
       {
         name: 'switchOff',
         timeoutMs: 120_000,
-        do: ({ imageId }, { wanted }) => power.switchOff(imageId, wanted),
+        do: ({ imageId }, context) => switchOff(ports, imageId, context),
         undo: null,
       },
       {
@@ -224,4 +224,18 @@ async function flip({ network }: Ports, state: ParkState): Promise<undefined> {
     if (where === 'vm') throw cause;
   }
   return undefined;
+}
+
+/** The VM is parked whether or not its memory comes free: stuck, it could not be woken any more. */
+async function switchOff(
+  { power }: Ports,
+  imageId: string,
+  { wanted, log }: StepContext,
+): Promise<Partial<ParkState>> {
+  try {
+    return await power.switchOff(imageId, wanted);
+  } catch (error) {
+    log.error('switchOff.failed', { error });
+    return { off: false };
+  }
 }

@@ -4,8 +4,8 @@
  *   balloon over what the guest can spare → squeeze the cgroup to 10 MB → lift → dummy restore (brings back just the
  *   pages that a wake needs) → balloon over what that freed → pause
  *
- * The VM runs until the last step, so a wake costs nothing before it: `wanted` makes each step return early, and
- * the balloon goes down again. Nothing here can lose anything; at worst less memory is freed.
+ * `wanted` makes each step return early; then the VM runs, and the balloon goes down again. What fails frees less
+ * memory, and loses nothing.
  */
 import type { Log } from '../../common/log.ts';
 import type { VmAgentApi } from '../../vm-agent/api.ts';
@@ -50,7 +50,7 @@ async function switchOff(
     log.info('switchOff.stage', { stage: name, ms: Math.round(performance.now() - started), residentMiB });
   };
   await stage('balloon', () => inflateBalloon(deps, { dropCaches: true }, wanted));
-  await stage('squeeze', () => cgroup.squeeze(FLOOR_BYTES, wanted));
+  await stage('squeeze', () => paused(qmp, () => cgroup.squeeze(FLOOR_BYTES, wanted)));
   await cgroup.lift();
   await stage('dummyRestore', () =>
     deps.vmAgent.call('dummyRestore', { imageId }, { signal: wanted, timeoutMs: 60_000 }),
@@ -73,6 +73,12 @@ async function deflateBalloon(qmp: Qmp): Promise<void> {
     'query-memory-size-summary',
   );
   await qmp.execute('balloon', { value: memoryBytes });
+}
+
+/** The gateway processes are elsewhere, so nobody misses the guest; and it pulls no page back while they go out. */
+async function paused(qmp: Qmp, work: () => Promise<void>): Promise<void> {
+  await qmp.execute('stop');
+  await work().finally(() => qmp.execute('cont'));
 }
 
 async function isRunning(qmp: Qmp): Promise<boolean> {
