@@ -3,7 +3,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import type { Packet } from './capture.ts';
 import { quietFacts, responseMs, wireFacts } from './observe.ts';
 import type { ClientReport, Cycle, DemoReport } from './report.ts';
-import type { OperationView } from './service.ts';
+import { type OperationView, view } from './service.ts';
 import type { Stage } from './stage.ts';
 
 const PARKED_SECONDS = 20;
@@ -69,10 +69,10 @@ async function playCycle(
   say(`  parked in ${Math.round(park.ms)} ms; leaving it so for ${PARKED_SECONDS} s`);
   await delay(PARKED_SECONDS * 1000, undefined, { signal });
   const to = Date.now() / 1000;
-  const view = await stage.service.show(stage.vm);
-  if (view.state !== 'parked')
-    violations.push(`expected ${stage.vm} to be parked after ${PARKED_SECONDS} s, is ${view.state}`);
-  const qemuStatus = view.hypervisor?.status ?? 'unknown';
+  const shown = await stage.service.show(stage.vm);
+  if (shown.state !== 'parked')
+    violations.push(`expected ${stage.vm} to be parked after ${PARKED_SECONDS} s, is ${shown.state}`);
+  const qemuStatus = shown.qemuStatus ?? 'unknown';
   if (qemuStatus !== 'paused') violations.push(`expected QEMU to be paused while parked, is ${qemuStatus}`);
   const residentMiB = await stage.residentMiB();
   // A ping of the last second may still be on its way: it is judged when its answer could have come.
@@ -88,7 +88,7 @@ async function playCycle(
 
   const sent = await wake.act();
   const response = await responseMs(stage.wire, stage.tap, sent, WAKE_TIMEOUT_MS);
-  const unpark = await awake(stage, park);
+  const unpark = await awake(stage, shown.lastUnpark?.id);
   if (unpark.cause !== wake.cause) violations.push(`expected a wake by ${wake.cause}, got ${unpark.cause}`);
   say(
     `  woken by ${unpark.trigger?.detail ?? 'seamless unpark'}; first reply after ${Math.round(response)} ms`,
@@ -161,21 +161,15 @@ function firstSent(stage: Stage, from: number, port: number, what: string): Prom
   return stage.wire.waitFor(what, matches, 1000, from);
 }
 
-/** Waits until the VM is awake again and gives the unpark that followed `park`. */
-async function awake(stage: Stage, park: OperationView): Promise<OperationView> {
+/** Waits until the VM is awake again and gives the unpark that did it. @param before id of an earlier one */
+async function awake(stage: Stage, before: string | undefined): Promise<OperationView> {
   const deadline = Date.now() + WAKE_TIMEOUT_MS;
   for (;;) {
-    const view = await stage.service.show(stage.vm);
-    const last = view.lastOperation;
-    if (
-      view.state === 'awake' &&
-      last?.kind === 'unpark' &&
-      last.id !== park.id &&
-      last.status === 'succeeded'
-    ) {
-      return last;
+    const { state, lastUnpark } = await stage.service.show(stage.vm);
+    if (state === 'awake' && lastUnpark?.status === 'succeeded' && lastUnpark.id !== before) {
+      return view(lastUnpark);
     }
-    if (Date.now() > deadline) throw new Error(`Expected ${stage.vm} to be awake, is ${view.state}`);
+    if (Date.now() > deadline) throw new Error(`Expected ${stage.vm} to be awake, is ${state}`);
     await delay(100);
   }
 }

@@ -2,30 +2,15 @@
  * The demo drives SEaMLESS as an admin does: through the `seamless` command, with `--json`.
  */
 import { exec } from '../common/exec.ts';
+import type { VmDetail } from '../orchestrator/api/vms.ts';
+import type { Operation } from '../orchestrator/vm/operation.ts';
 
-export interface OperationView {
-  id: string;
-  kind: 'park' | 'unpark';
-  status: 'running' | 'succeeded' | 'failed';
-  cause: 'syscall' | 'syn' | 'manual' | null;
-  trigger: TriggerView | null;
-  ms: number;
+/** What the demo reads of an operation; see orchestrator/vm/operation.ts. */
+export type OperationView = Pick<Operation, 'id' | 'kind' | 'status' | 'cause' | 'trigger' | 'ms'> & {
   steps: { name: string; ms: number }[];
-}
+};
 
-export interface TriggerView {
-  program: string | null;
-  pid: number | null;
-  syscall: string;
-  detail: string;
-}
-
-export interface VmView {
-  name: string;
-  state: string;
-  hypervisor: { status: string; residentBytes: number } | null;
-  lastOperation: OperationView | null;
-}
+export type VmView = Pick<VmDetail, 'name' | 'state' | 'qemuStatus' | 'residentBytes' | 'lastUnpark'>;
 
 export class Service {
   readonly #command: string;
@@ -37,11 +22,11 @@ export class Service {
   }
 
   async park(vm: string): Promise<OperationView> {
-    return (await this.#seamless(['park', vm])) as OperationView;
+    return operationOf(await this.#seamless(['park', vm]));
   }
 
   async unpark(vm: string): Promise<OperationView> {
-    return (await this.#seamless(['unpark', vm])) as OperationView;
+    return operationOf(await this.#seamless(['unpark', vm]));
   }
 
   async show(vm: string): Promise<VmView> {
@@ -57,4 +42,21 @@ export class Service {
     const argv: [string, ...string[]] = [this.#command, '--socket', this.#socket, ...args, '--json'];
     return JSON.parse((await exec(argv, { timeoutMs: 180_000 })).stdout) as unknown;
   }
+}
+
+function operationOf(reply: unknown): OperationView {
+  return view((reply as { operation: Operation }).operation);
+}
+
+export function view(operation: Operation): OperationView {
+  const { id, kind, status, cause, trigger, ms, steps } = operation;
+  return {
+    id,
+    kind,
+    status,
+    cause,
+    trigger,
+    ms,
+    steps: steps.map((step) => ({ name: step.name, ms: step.ms ?? 0 })),
+  };
 }
