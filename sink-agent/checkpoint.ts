@@ -83,7 +83,7 @@ function startDump(
     folder: `${AGENT_FOLDER}/images/${basename(folder)}/${tree.folder}`,
     externals: tree.externals.map(({ dumpKey }) => dumpKey),
     freezeCgroup: `${AGENT_FOLDER}/cgroup/${treeCgroup(tree.root)}`,
-    ...(gate ? { actionScript: `${AGENT_FOLDER}/criu/gate.sh` } : {}),
+    ...(gate ? { actionScript: `${AGENT_FOLDER}/gate` } : {}),
   });
   return startCriu(args, join(folder, tree.folder), { prefix: enter(init), ...(gate ? { gate } : {}) });
 }

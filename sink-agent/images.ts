@@ -2,6 +2,7 @@
  * Images on the sink server, in memory: `stateDir/images/VM/IMAGE`. An image under its own name is whole; one being
  * received or dumped has another name until then.
  */
+import { existsSync } from 'node:fs';
 import { mkdir, readdir, readFile, rename, rm, stat, statfs, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { SeamlessError } from '../common/errors.ts';
@@ -21,6 +22,8 @@ export interface ImageStore {
   read(vm: string, imageId: string): Promise<{ manifest: Manifest; bytes: number } | null>;
   /** Folder of an image that is being dumped. */
   dumpingPath(vm: string, imageId: string): string;
+  /** The manifest of an image that is being dumped; `null` when there is none. */
+  readDumping(vm: string, imageId: string): Promise<Manifest | null>;
   /** Makes the manifest and the empty folders of an image to be dumped; it becomes one by `complete`. */
   begin(manifest: Manifest): Promise<void>;
   complete(vm: string, imageId: string): Promise<{ manifest: Manifest; bytes: number }>;
@@ -42,12 +45,10 @@ export async function openImageStore(folder: string): Promise<ImageStore> {
     dumpingPath,
     async read(vm, imageId) {
       const at = path(vm, imageId);
-      const text = await readFile(join(at, MANIFEST), 'utf8').catch((error: NodeJS.ErrnoException) => {
-        if (error.code === 'ENOENT') return null;
-        throw error;
-      });
-      return text === null ? null : { manifest: checkManifest(text, vm, imageId), bytes: await sizeOf(at) };
+      const manifest = await readManifest(at, vm, imageId);
+      return manifest && { manifest, bytes: await sizeOf(at) };
     },
+    readDumping: (vm, imageId) => readManifest(dumpingPath(vm, imageId), vm, imageId),
     async begin(manifest) {
       const at = dumpingPath(manifest.vm, manifest.imageId);
       await rm(at, { recursive: true, force: true });
@@ -56,7 +57,7 @@ export async function openImageStore(folder: string): Promise<ImageStore> {
     },
     async complete(vm, imageId) {
       const at = path(vm, imageId);
-      await rename(dumpingPath(vm, imageId), at);
+      if (existsSync(dumpingPath(vm, imageId))) await rename(dumpingPath(vm, imageId), at);
       const image = await store.read(vm, imageId);
       if (image) return image;
       throw new SeamlessError('INTERNAL', `Expected an image in ${at}, got nothing`);
@@ -64,6 +65,14 @@ export async function openImageStore(folder: string): Promise<ImageStore> {
     removeAll: (vm) => rm(folderOf(vm), { recursive: true, force: true }),
   };
   return store;
+}
+
+async function readManifest(folder: string, vm: string, imageId: string): Promise<Manifest | null> {
+  const text = await readFile(join(folder, MANIFEST), 'utf8').catch((error: NodeJS.ErrnoException) => {
+    if (error.code === 'ENOENT') return null;
+    throw error;
+  });
+  return text === null ? null : checkManifest(text, vm, imageId);
 }
 
 /** The manifest in `text`, checked for what paths and commands are made of. Throws `IMAGE_CORRUPT`. */

@@ -2,10 +2,12 @@
  * The sink agent: `main.ts --config FILE`. Serves SinkAgentApi to the orchestrator on the management network.
  * When it ends, its filters freeze the sinks; the next one finds them by their records and goes on.
  */
+import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { asSeamlessError, ERRORS, SeamlessError } from '../common/errors.ts';
 import { createLog } from '../common/log.ts';
+import { GATE_PROGRAM } from '../criu/gate.ts';
 import { startRpcServer } from '../wire/rpc-server.ts';
 import { loadTls } from '../wire/tls.ts';
 import type { SinkAgentApi, SinkAgentEvent } from './api.ts';
@@ -14,6 +16,7 @@ import { createHandlers } from './handlers.ts';
 import { openImageStore } from './images.ts';
 import { openRecordStore } from './record.ts';
 import { openRegistry } from './registry.ts';
+import { prepareCgroupRoot } from './sandbox/cgroup.ts';
 import { openTemplateStore } from './templates.ts';
 
 const FILTER = join(import.meta.dirname, '..', 'build', 'syscall-filter');
@@ -25,6 +28,11 @@ async function main(): Promise<void> {
   const config = await readConfig(values.config);
   const log = createLog(process.env.SEAMLESS_LOG === 'debug' ? 'debug' : 'info', { sinkServer: config.name });
   const tls = loadTls(config.tls);
+  await prepareCgroupRoot(config.cgroupRoot);
+  for (const helper of [FILTER, GATE_PROGRAM]) {
+    if (existsSync(helper)) continue;
+    throw new SeamlessError('PREREQUISITE_MISSING', `Expected ${helper}, got nothing; run npm run build`);
+  }
   const templates = openTemplateStore(config.templatesDir);
   const registry = await openRegistry({
     templates,

@@ -12,134 +12,115 @@ import { createRpcClient, type RpcClient } from '../wire/rpc-client.ts';
 import type { TlsMaterial } from '../wire/tls.ts';
 import type { SinkState, SinkStatus } from './api.ts';
 import { abandonDump, dumpImage, treesGone, undoDump } from './checkpoint.ts';
-import type { ImageStore } from './images.ts';
+import { Container, type ContainerSurroundings } from './container.ts';
+import { Ledger, type LedgerOptions } from './ledger.ts';
 import { admit, mayHoldOnlyCopy, type SinkRequest } from './lifecycle.ts';
-import { cgroupName, portName } from './names.ts';
-import type { RecordStore, SinkRecord } from './record.ts';
-import { type RestoreTarget, restoredTrees, restoreImage } from './restore/restore.ts';
-import { type SinkCgroup, setFrozen, sinkCgroup, treeProcesses } from './sandbox/cgroup.ts';
-import { isAlive } from './sandbox/process.ts';
-import { createSandbox, removeSandbox } from './sandbox/sandbox.ts';
-import type { TemplateStore } from './templates.ts';
+import type { SinkRecord } from './record.ts';
+import { restoredTrees, restoreImage } from './restore/restore.ts';
+import { setFrozen, treeProcesses } from './sandbox/cgroup.ts';
 import type { Trigger } from './trigger.ts';
 import { Watch, waitUntraced } from './watch.ts';
 
 /** What a sink needs of its agent. */
-export interface SinkSurroundings {
-  templates: TemplateStore;
-  stateDir: string;
-  cgroupRoot: string;
+export interface SinkSurroundings extends ContainerSurroundings, LedgerOptions {
   filterBinary: string;
   tls: TlsMaterial;
-  images: ImageStore;
-  records: RecordStore;
-  log: Log;
-  /** Called after each change of state. */
-  changed: (status: SinkStatus) => void;
 }
 
 const IMAGE_TIMEOUT_MS = 120_000;
 
 export class Sink {
+  readonly vm: string;
   readonly #around: SinkSurroundings;
-  readonly #record: SinkRecord;
-  readonly #cgroup: SinkCgroup;
+  readonly #ledger: Ledger;
+  readonly #container: Container;
   readonly #watch: Watch;
   readonly #vmAgent: RpcClient<VmAgentApi>;
   readonly #log: Log;
-  /** Of the image that lives here, with the names that its externals have here. */
+  /** Of the image that lives here, with the names that its externals have here; read off again after a restart. */
   #manifest: Manifest | null = null;
   #turn: Promise<unknown> = Promise.resolve();
-  #saved: Promise<void> = Promise.resolve();
 
   constructor(around: SinkSurroundings, record: SinkRecord) {
     const { vm, vmAgent } = record;
+    const log = around.log.with({ vmId: vm });
+    this.vm = vm;
     this.#around = around;
-    this.#record = record;
-    this.#log = around.log.with({ vmId: vm });
-    this.#cgroup = sinkCgroup(around.cgroupRoot, cgroupName(vm));
+    this.#log = log;
+    this.#ledger = new Ledger(record, { ...around, log });
+    this.#container = new Container(around, this.#ledger);
     this.#watch = new Watch({
       binary: around.filterBinary,
-      cgroup: this.#cgroup.processes,
+      cgroup: this.#container.cgroup.processes,
       externalFile: join(around.stateDir, 'sinks', `${vm}.externals`),
-      log: this.#log,
+      log,
       onTrigger: (trigger) => this.#stopped(trigger, null),
       onLost: (reason) => this.#stopped(null, reason),
     });
-    this.#vmAgent = createRpcClient<VmAgentApi>({
-      ...vmAgent,
-      tls: around.tls,
-      peer: agentName(vmAgent.serverName),
-    });
+    const peer = agentName(vmAgent.serverName);
+    this.#vmAgent = createRpcClient<VmAgentApi>({ ...vmAgent, tls: around.tls, peer });
   }
 
   get record(): Readonly<SinkRecord> {
-    return this.#record;
+    return this.#ledger.record;
   }
 
   status(): SinkStatus {
-    const { vm, state, imageId, trigger, reason } = this.#record;
-    return { vm, state, port: portName(vm), imageId, trigger, ...(reason === null ? {} : { reason }) };
+    return this.#ledger.status();
   }
 
   prepare(): Promise<SinkStatus> {
     return this.#inTurn(async () => {
-      await this.#ensureContainer();
-      return this.status();
+      if (!this.#container.isAlive) await this.#container.ensure();
+      return this.#ledger.become(this.record.state);
     });
   }
 
   receive(imageId: string): Promise<{ manifest: Manifest; bytes: number; ms: number }> {
     return this.#inTurn(async () => {
       const { images } = this.#around;
-      const { vm } = this.#record;
-      const started = performance.now();
-      const present = await images.read(vm, imageId);
+      const present = await images.read(this.vm, imageId);
       if (present) return { ...present, ms: 0 };
+      const started = performance.now();
       const response = await this.#vmAgent.getImage(imageId, { timeoutMs: IMAGE_TIMEOUT_MS });
-      const { bytes } = await readImage(response, images.path(vm, imageId));
-      const image = await images.read(vm, imageId);
-      if (!image)
-        throw new SeamlessError(
-          'IMAGE_CORRUPT',
-          `Expected a manifest in image ${imageId} of ${vm}, got none`,
-        );
-      return { manifest: image.manifest, bytes, ms: performance.now() - started };
+      await readImage(response, images.path(this.vm, imageId));
+      const image = await images.read(this.vm, imageId);
+      if (image) return { ...image, ms: performance.now() - started };
+      throw new SeamlessError(
+        'IMAGE_CORRUPT',
+        `Expected a manifest in image ${imageId} of ${this.vm}, got none`,
+      );
     });
   }
 
   restore(imageId: string): Promise<SinkStatus> {
     return this.#inTurn(async () => {
       if (this.#already('restore', imageId)) return this.status();
-      const image = await this.#around.images.read(this.#record.vm, imageId);
+      const { images } = this.#around;
+      const image = await images.read(this.vm, imageId);
       if (!image) throw this.#refusal(`it has no image ${imageId}; receive it first`);
-      if (image.manifest.templateId !== this.#record.templateId) {
-        throw new SeamlessError(
-          'TEMPLATE_MISMATCH',
-          `Expected an image of template ${this.#record.templateId}, got one of ${image.manifest.templateId}`,
-        );
-      }
-      const target = await this.#ensureContainer();
-      await this.#step('restoring', imageId);
+      this.#expectTemplate(image.manifest);
+      const target = await this.#container.ensure();
+      await this.#ledger.step('restoring', { stepImageId: imageId });
       try {
-        await restoreImage(target, image.manifest, this.#around.images.path(this.#record.vm, imageId));
+        await restoreImage(target, image.manifest, images.path(this.vm, imageId));
         this.#manifest = { ...image.manifest, trees: await restoredTrees(target, image.manifest) };
         await this.#watch.seize(this.#manifest.trees);
       } catch (cause) {
-        await this.#endContainer();
+        await this.#end();
         throw restoreFailure(cause);
       }
-      return this.#become('restored', { imageId, trigger: null, reason: null });
+      return this.#ledger.become('restored', { imageId, trigger: null, reason: null, ...NO_STEP });
     });
   }
 
   run(): Promise<SinkStatus> {
     return this.#inTurn(async () => {
       if (this.#already('run')) return this.status();
-      if (!this.#manifest) throw this.#refusal('what runs in it is unknown');
-      if (!this.#watch.seized) await this.#watch.seize(this.#manifest.trees);
-      this.#become('running', { trigger: null, reason: null, ran: true });
-      await this.#saved;
+      const { trees } = await this.#whole();
+      if (!this.#watch.seized) await this.#watch.seize(trees);
+      this.#ledger.become('running', { trigger: null, reason: null, ran: true });
+      await this.#ledger.written();
       try {
         await this.#watch.go();
       } catch (cause) {
@@ -158,27 +139,25 @@ export class Sink {
         return this.status();
       }
       await this.#watch.stop();
-      return this.#record.state === 'frozen' ? this.status() : this.#become('frozen', {});
+      return this.record.state === 'frozen' ? this.status() : this.#ledger.become('frozen');
     });
   }
 
   checkpoint(imageId: string): Promise<{ manifest: Manifest; bytes: number }> {
     return this.#inTurn(async () => {
       const { images } = this.#around;
-      const { vm } = this.#record;
       if (this.#already('checkpoint', imageId)) {
-        const image = await images.read(vm, imageId);
+        const image = await images.read(this.vm, imageId);
         if (image) return image;
       }
       await this.#watch.settled();
-      if (this.#record.step === 'dumping') await this.#undoDump();
-      if (!this.#manifest) throw this.#refusal('what runs in it is unknown');
-      const target = await this.#target();
-      const manifest = { ...this.#manifest, imageId, criuVersion: target.criuVersion };
-      await this.#step('dumping', imageId);
+      const present = await this.#whole();
+      const target = await this.#container.target();
+      const manifest = { ...present, imageId, criuVersion: target.criuVersion };
+      await this.#ledger.step('dumping', { stepImageId: imageId });
       await images.begin(manifest);
       try {
-        await dumpImage(target, manifest, this.#dumpingFolder(imageId));
+        await dumpImage(target, manifest, images.dumpingPath(this.vm, imageId));
       } catch (cause) {
         await this.#afterFailedDump(cause);
         throw cause;
@@ -190,20 +169,21 @@ export class Sink {
   send(imageId: string): Promise<{ bytes: number; ms: number }> {
     return this.#inTurn(async () => {
       const { images } = this.#around;
-      const { vm } = this.#record;
-      const image = await images.read(vm, imageId);
+      const image = await images.read(this.vm, imageId);
       if (!image) throw this.#refusal(`it has no image ${imageId}`);
-      if (this.#record.sent.includes(imageId)) {
-        const { state } = await this.#vmAgent.call('image', { imageId });
-        if (state !== null) return { bytes: image.bytes, ms: 0 };
-      }
       const started = performance.now();
-      const write = async (out: NodeJS.WritableStream) => {
-        await writeImage(images.path(vm, imageId), out as never);
-      };
-      await this.#vmAgent.putImage(imageId, write, { timeoutMs: IMAGE_TIMEOUT_MS });
-      if (!this.#record.sent.includes(imageId)) this.#record.sent.push(imageId);
-      await this.#save();
+      if (this.record.sent.includes(imageId)) {
+        const { state } = await this.#vmAgent.call('image', { imageId });
+        if (state !== null) return { bytes: image.bytes, ms: performance.now() - started };
+      }
+      await this.#vmAgent.putImage(
+        imageId,
+        async (out) => {
+          await writeImage(images.path(this.vm, imageId), out);
+        },
+        { timeoutMs: IMAGE_TIMEOUT_MS },
+      );
+      this.#ledger.noteSent(imageId);
       return { bytes: image.bytes, ms: performance.now() - started };
     });
   }
@@ -211,16 +191,15 @@ export class Sink {
   /** Ends everything of the sink; the caller forgets it then. */
   destroy(force: boolean): Promise<void> {
     return this.#inTurn(async () => {
-      const { state, ran, imageId, sent, vm } = this.#record;
+      const { state, ran, imageId, sent } = this.record;
       if (!force && mayHoldOnlyCopy(state, ran, imageId !== null && sent.includes(imageId))) {
         throw this.#refusal(
           `it is ${state} and may hold the only copy of its processes; \`force\` ends it all the same`,
         );
       }
-      await this.#endContainer();
-      await this.#around.images.removeAll(vm);
-      await this.#saved;
-      await this.#around.records.remove(vm);
+      await this.#end();
+      await this.#around.images.removeAll(this.vm);
+      await this.#ledger.forget();
       this.#vmAgent.close();
     });
   }
@@ -231,171 +210,129 @@ export class Sink {
    */
   recover(): Promise<boolean> {
     return this.#inTurn(async () => {
-      const { step, state, init } = this.#record;
-      const alive = init !== null && isAlive(init);
-      if (step === 'preparing' || (!alive && state !== 'dumped' && step !== 'restoring')) {
+      const { step, state } = this.record;
+      const { isAlive } = this.#container;
+      if (step === 'preparing' || (!isAlive && state !== 'dumped' && step !== 'restoring')) {
         if (step !== 'preparing')
           this.#log.error('sink.lost', { state, reason: 'its container ended meanwhile' });
-        await this.#endContainer();
-        await this.#around.records.remove(this.#record.vm);
+        await this.#end();
+        await this.#ledger.forget();
         return false;
       }
-      if (step === 'restoring' || !alive) await this.#endContainer();
-      else if (state !== 'prepared' && state !== 'dumped') await this.#takeOver(state);
+      if (step === 'restoring' || !isAlive) await this.#end();
+      else if (state !== 'prepared' && state !== 'dumped') {
+        await this.#takeOver(state).catch((cause: unknown) =>
+          this.#stopped(null, `the new agent could not go on with it: ${asSeamlessError(cause).message}`),
+        );
+      }
       return true;
     });
   }
 
   /** The processes are there: frozen by the filter when it lost its agent, or being dumped. */
   async #takeOver(state: SinkState): Promise<void> {
-    const { images } = this.#around;
-    const { vm, imageId, step, stepImageId } = this.#record;
-    const image = imageId === null ? null : await images.read(vm, imageId);
-    if (!image) throw this.#refusal(`its image ${imageId} is gone`);
-    this.#manifest = image.manifest;
-    let close = () => {};
-    if (step === 'dumping' && stepImageId !== null)
-      close = await abandonDump(image.manifest, this.#dumpingFolder(stepImageId));
-    else await setFrozen(this.#cgroup.processes, true);
-    await waitUntraced(() => treeProcesses(this.#cgroup)).finally(close);
+    const { step, stepImageId } = this.record;
+    const { cgroup } = this.#container;
+    const untraced = () => waitUntraced(() => treeProcesses(cgroup));
     if (step === 'dumping' && stepImageId !== null) {
-      const gone = await treesGone(this.#cgroup, image.manifest);
-      if (gone.length === image.manifest.trees.length) {
+      const manifest = await this.#storedManifest();
+      const close = await abandonDump(manifest, this.#around.images.dumpingPath(this.vm, stepImageId));
+      await untraced().finally(close);
+      if ((await treesGone(cgroup, manifest)).length === manifest.trees.length) {
         await this.#dumped(stepImageId);
         return;
       }
-      await this.#undoDump();
+    } else {
+      await setFrozen(cgroup.processes, true);
+      await untraced();
     }
-    const target = await this.#target();
-    this.#manifest = { ...image.manifest, trees: await restoredTrees(target, image.manifest) };
+    const { trees } = await this.#whole();
     if (state === 'frozen') return;
-    await this.#watch.seize(this.#manifest.trees);
+    await this.#watch.seize(trees);
     if (state === 'running') await this.#watch.go();
     this.#log.info('sink.takenOver', { state });
   }
 
-  async #ensureContainer(): Promise<RestoreTarget> {
-    if (this.#record.init && isAlive(this.#record.init)) return this.#target();
-    const { vm, templateId, network, state } = this.#record;
-    const { templates, images, stateDir } = this.#around;
-    const template = await templates.find(templateId);
-    await templates.criuVersion(template);
-    this.#record.init = null;
-    if (state === 'prepared') await this.#step('preparing', null);
-    await removeSandbox({ cgroup: this.#cgroup, port: portName(vm) });
-    this.#record.init = await createSandbox({
-      cgroup: this.#cgroup,
-      port: portName(vm),
-      templateRoot: template.root,
-      images: images.folderOf(vm),
-      mountPoint: join(stateDir, 'mount-point'),
-      network,
-    });
-    this.#become(state, {});
-    await this.#saved;
-    return this.#target();
+  /** What lives here, all of it: what a failed dump took away is brought back first. */
+  async #whole(): Promise<Manifest> {
+    const { step, stepImageId } = this.record;
+    const target = await this.#container.target();
+    if (step === 'dumping' && stepImageId !== null) {
+      const { images } = this.#around;
+      const begun = (await images.readDumping(this.vm, stepImageId)) ?? (await this.#storedManifest());
+      await undoDump(target, begun, images.dumpingPath(this.vm, stepImageId));
+      this.#manifest = null;
+      await this.#ledger.step(null);
+    }
+    if (!this.#manifest) {
+      const stored = await this.#storedManifest();
+      this.#manifest = { ...stored, trees: await restoredTrees(target, stored) };
+    }
+    return this.#manifest;
   }
 
-  async #target(): Promise<RestoreTarget> {
-    const { init, templateId } = this.#record;
-    if (!init) throw this.#refusal('its container is gone');
-    const { templates } = this.#around;
-    return {
-      init,
-      cgroup: this.#cgroup,
-      criuVersion: await templates.criuVersion(await templates.find(templateId)),
-    };
-  }
-
-  /** Ends the container and all processes in it. Images stay. */
-  async #endContainer(): Promise<void> {
-    await this.#watch.stop().catch((error: unknown) => this.#log.warn('sink.stop', { error }));
-    await removeSandbox({ cgroup: this.#cgroup, port: portName(this.#record.vm) });
-    this.#manifest = null;
-    Object.assign(this.#record, { init: null, step: null, stepImageId: null });
-    await this.#save();
+  /** The manifest of the image that lives here. */
+  async #storedManifest(): Promise<Manifest> {
+    const { imageId } = this.record;
+    const image = imageId === null ? null : await this.#around.images.read(this.vm, imageId);
+    if (!image) throw this.#refusal(`its image ${imageId} is gone`);
+    return image.manifest;
   }
 
   async #dumped(imageId: string): Promise<{ manifest: Manifest; bytes: number }> {
-    const image = await this.#around.images.complete(this.#record.vm, imageId);
-    this.#become('dumped', { imageId });
+    const image = await this.#around.images.complete(this.vm, imageId);
+    this.#ledger.become('dumped', { imageId, ...NO_STEP });
     return image;
   }
 
-  /** Everything is frozen and alive again, or what is dumped of it is kept for another attempt (`step` stays). */
+  /** All is frozen and alive again; or a part is only in the new image, and the step stays open for `#whole` to try again. */
   async #afterFailedDump(cause: unknown): Promise<void> {
-    if (asSeamlessError(cause).code !== 'CHECKPOINT_FAILED') {
-      this.#stopped(
-        null,
-        `a part of its processes is only in image ${this.#record.stepImageId}: ${String(cause)}`,
-      );
-      return;
-    }
-    if (this.#manifest) this.#manifest.trees = await restoredTrees(await this.#target(), this.#manifest);
-    await this.#step(null, null);
+    this.#manifest = null;
+    if (asSeamlessError(cause).code === 'CHECKPOINT_FAILED') return this.#ledger.step(null);
+    const reason = `a part of its processes is only in image ${this.record.stepImageId}: ${asSeamlessError(cause).message}`;
+    this.#ledger.become('frozen', { reason });
   }
 
-  /** Brings back what a dump under way took away. */
-  async #undoDump(): Promise<void> {
-    const { stepImageId } = this.#record;
-    if (!this.#manifest || stepImageId === null) throw this.#refusal('what runs in it is unknown');
-    const target = await this.#target();
-    await undoDump(target, this.#manifest, this.#dumpingFolder(stepImageId));
-    this.#manifest.trees = await restoredTrees(target, this.#manifest);
-    await this.#step(null, null);
-  }
-
-  #dumpingFolder(imageId: string): string {
-    return this.#around.images.dumpingPath(this.#record.vm, imageId);
+  /** Ends the container and all processes in it. Images stay. */
+  async #end(): Promise<void> {
+    await this.#watch.stop().catch((error: unknown) => this.#log.warn('sink.stop', { error }));
+    await this.#container.end();
+    this.#manifest = null;
   }
 
   /** Something stopped the processes without being asked. */
   #stopped(trigger: Trigger | null, reason: string | null): void {
     if (trigger === null) this.#log.error('sink.stopped', { reason });
-    const { state } = this.#record;
-    this.#become(state === 'running' ? 'frozen' : state, { trigger, reason });
-  }
-
-  /** The one place where the state changes. Told to listeners at once, written right after. */
-  #become(state: SinkState, more: Partial<SinkRecord>): SinkStatus {
-    const before = this.#record.state;
-    Object.assign(this.#record, more, { state, step: null, stepImageId: null });
-    const status = this.status();
-    this.#around.changed(status);
-    this.#log.info('sink.state', { from: before, to: state, imageId: status.imageId });
-    this.#save().catch((error: unknown) => this.#log.error('sink.record', { error }));
-    return status;
-  }
-
-  async #step(step: SinkRecord['step'], stepImageId: string | null): Promise<void> {
-    Object.assign(this.#record, { step, stepImageId });
-    await this.#save();
-  }
-
-  #save(): Promise<void> {
-    const { records } = this.#around;
-    this.#saved = this.#saved.catch(() => {}).then(() => records.write(this.#record));
-    return this.#saved;
+    const { state } = this.record;
+    this.#ledger.become(state === 'running' ? 'frozen' : state, { trigger, reason });
   }
 
   #already(request: SinkRequest, imageId?: string): boolean {
-    const { state } = this.#record;
-    const admission = admit(request, state, imageId === undefined || imageId === this.#record.imageId);
+    const { state } = this.record;
+    const admission = admit(request, state, imageId === undefined || imageId === this.record.imageId);
     if (typeof admission === 'object') throw this.#refusal(admission.refused);
     return admission === 'already';
   }
 
+  #expectTemplate({ templateId }: Manifest): void {
+    if (templateId === this.record.templateId) return;
+    const message = `Expected an image of template ${this.record.templateId}, got one of ${templateId}`;
+    throw new SeamlessError('TEMPLATE_MISMATCH', message);
+  }
+
   #refusal(reason: string): SeamlessError {
-    return new SeamlessError('AGENT_REFUSED', `The sink of ${this.#record.vm}: ${reason}`);
+    return new SeamlessError('AGENT_REFUSED', `The sink of ${this.vm}: ${reason}`);
   }
 
   /** One request after the other; what one has changed is on record before it is answered. */
   #inTurn<T>(work: () => Promise<T>): Promise<T> {
-    const result = this.#turn.then(work).finally(() => this.#saved.catch(() => {}));
+    const result = this.#turn.then(work).finally(() => this.#ledger.written());
     this.#turn = result.catch(() => {});
     return result;
   }
 }
+
+const NO_STEP = { step: null, stepImageId: null } as const;
 
 /** The name in the vm-agent’s certificate is its role and name; the role may be left out. */
 function agentName(serverName: string): string {

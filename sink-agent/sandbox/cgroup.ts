@@ -6,12 +6,14 @@
  *     processes/        the VM's: what the syscall filter watches and freezes
  *       tree-ROOT/      one per process tree: CRIU wants a frozen cgroup that holds the dumped tree and nothing else
  */
-import { mkdir, readdir, readFile, rmdir, writeFile } from 'node:fs/promises';
+import { existsSync } from 'node:fs';
+import { mkdir, readdir, readFile, rmdir, statfs, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { SeamlessError } from '../../common/errors.ts';
 
 const POLL_MS = 1;
+const CGROUP2_MAGIC = 0x63677270;
 
 export interface SinkCgroup {
   path: string;
@@ -27,6 +29,20 @@ export function sinkCgroup(root: string, name: string): SinkCgroup {
 /** Name of a tree's cgroup below the sink's. */
 export function treeCgroup(root: number): string {
   return `processes/tree-${root}`;
+}
+
+/** Makes the folder of all sinks. `PREREQUISITE_MISSING` when it is not in a cgroup v2 file system that can freeze. */
+export async function prepareCgroupRoot(root: string): Promise<void> {
+  await mkdir(root, { recursive: true }).catch(() => {}); // what is there instead is said below
+  const type = await statfs(root).then(
+    (found) => found.type,
+    () => null,
+  );
+  if (type === CGROUP2_MAGIC && existsSync(join(root, 'cgroup.freeze'))) return;
+  throw new SeamlessError(
+    'PREREQUISITE_MISSING',
+    `Expected cgroupRoot ${root} to be below a cgroup v2 mount (not its root), got something else; mount cgroup2 and name a folder in it`,
+  );
 }
 
 export async function createCgroup(cgroup: SinkCgroup): Promise<void> {

@@ -8,6 +8,7 @@ import { spawn } from 'node:child_process';
 import { mkdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { SeamlessError } from '../../common/errors.ts';
+import { GATE_PROGRAM } from '../../criu/gate.ts';
 import type { NetworkIdentity } from '../../criu/manifest.ts';
 import {
   createCgroup,
@@ -24,8 +25,6 @@ import { identify, type ProcessIdentity } from './process.ts';
 export const AGENT_FOLDER = '/run/seamless-sink';
 /** Programs that run inside a sink. */
 const PROGRAMS = join(import.meta.dirname, '..', 'inside');
-/** criu/, whose gate runs there too. */
-const CRIU_PROGRAMS = join(import.meta.dirname, '..', '..', 'criu');
 const READY_MS = 10_000;
 
 export interface SandboxPlan {
@@ -81,7 +80,7 @@ async function startInit(plan: SandboxPlan): Promise<ProcessIdentity> {
     images,
     cgroup.path,
     PROGRAMS,
-    CRIU_PROGRAMS,
+    GATE_PROGRAM,
   ];
   const child = spawn(
     'unshare',

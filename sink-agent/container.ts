@@ -1,0 +1,78 @@
+/** A sink's container over its life: made when it is wanted and not there, found again, ended. */
+import { join } from 'node:path';
+import { SeamlessError } from '../common/errors.ts';
+import type { ImageStore } from './images.ts';
+import type { Ledger } from './ledger.ts';
+import { cgroupName, portName } from './names.ts';
+import type { RestoreTarget } from './restore/restore.ts';
+import { type SinkCgroup, sinkCgroup } from './sandbox/cgroup.ts';
+import { isAlive } from './sandbox/process.ts';
+import { createSandbox, removeSandbox } from './sandbox/sandbox.ts';
+import type { TemplateStore } from './templates.ts';
+
+export interface ContainerSurroundings {
+  templates: TemplateStore;
+  images: ImageStore;
+  stateDir: string;
+  cgroupRoot: string;
+}
+
+export class Container {
+  readonly cgroup: SinkCgroup;
+  readonly #around: ContainerSurroundings;
+  readonly #ledger: Ledger;
+
+  constructor(around: ContainerSurroundings, ledger: Ledger) {
+    this.#around = around;
+    this.#ledger = ledger;
+    this.cgroup = sinkCgroup(around.cgroupRoot, cgroupName(ledger.record.vm));
+  }
+
+  get isAlive(): boolean {
+    const { init } = this.#ledger.record;
+    return init !== null && isAlive(init);
+  }
+
+  /** The container, made now when there is none. `TEMPLATE_MISMATCH` without the VM's template. */
+  async ensure(): Promise<RestoreTarget> {
+    if (this.isAlive) return this.target();
+    const { vm, templateId, network, state } = this.#ledger.record;
+    const { templates, images, stateDir } = this.#around;
+    const template = await templates.find(templateId);
+    await templates.criuVersion(template);
+    // An unfinished container of a sink with nothing else in it is removed along with the sink.
+    await this.#ledger.step(state === 'prepared' ? 'preparing' : null, { init: null });
+    await this.#remove();
+    const init = await createSandbox({
+      cgroup: this.cgroup,
+      port: portName(vm),
+      templateRoot: template.root,
+      images: images.folderOf(vm),
+      mountPoint: join(stateDir, 'mount-point'),
+      network,
+    });
+    await this.#ledger.step(null, { init });
+    return this.target();
+  }
+
+  async target(): Promise<RestoreTarget> {
+    const { init, templateId, vm } = this.#ledger.record;
+    if (!init) throw new SeamlessError('AGENT_REFUSED', `The sink of ${vm}: its container is gone`);
+    const { templates } = this.#around;
+    return {
+      init,
+      cgroup: this.cgroup,
+      criuVersion: await templates.criuVersion(await templates.find(templateId)),
+    };
+  }
+
+  /** Ends it and all processes in it. Images stay. */
+  async end(): Promise<void> {
+    await this.#remove();
+    await this.#ledger.step(null, { init: null });
+  }
+
+  #remove(): Promise<void> {
+    return removeSandbox({ cgroup: this.cgroup, port: portName(this.#ledger.record.vm) });
+  }
+}
