@@ -3,6 +3,10 @@ import { existsSync } from 'node:fs';
 import { readdir, readFile, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
+import { dumpImage } from '../../../sink-agent/checkpoint.ts';
+import { openImageStore } from '../../../sink-agent/images.ts';
+import type { SinkRecord } from '../../../sink-agent/record.ts';
+import { restoredTrees } from '../../../sink-agent/restore/restore.ts';
 import { sinkCgroup, treeProcesses } from '../../../sink-agent/sandbox/cgroup.ts';
 import { startParking } from './fixtures/parking.ts';
 import { endChild } from './fixtures/vm-container.ts';
@@ -123,24 +127,68 @@ async function queued(): Promise<number> {
   );
 }
 
-test('kill -9 of the agent in the middle of a dump leaves the sink frozen or dumped, never both or none', async () => {
+test.each([
+  ['at its start', (folder: string) => existsSync(folder)],
+  ['with a tree written', (folder: string) => existsSync(join(folder, 'echo', 'inventory.img'))],
+])(
+  'kill -9 of the agent in a dump, %s, leaves the sink frozen or dumped, never both or none',
+  async (when, isThere) => {
+    const parking = await startParking(world);
+    await parking.park(`four-${when.length}`);
+    await parking.client().call('freeze', { vm: world.name });
+    const imageId = `four-back-${when.length}`;
+    const folder = join(parking.agent().stateDir, 'images', world.name, `${imageId}.dumping`);
+    const dump = parking.client().call('checkpoint', { vm: world.name, imageId });
+    dump.catch(() => {}); // the agent dies
+    await waitFor('a dump under way', () => (isThere(folder) ? true : null));
+    await parking.killAgent();
+    await parking.startAgent();
+
+    const status = await parking.client().call('status', { vm: world.name });
+    const alive = (await treeProcesses(cgroup())).length;
+    expect([status?.state, alive > 0]).toEqual(
+      status?.state === 'dumped' ? ['dumped', false] : ['frozen', true],
+    );
+    await parking.unpark(imageId);
+    await parking.expectClientsAlive(2);
+  },
+  60_000,
+);
+
+test('an agent that died when it had dumped one of two trees is followed by one that brings that tree back', async () => {
   const parking = await startParking(world);
-  await parking.park('four');
+  await parking.park('half');
   await parking.client().call('freeze', { vm: world.name });
-  const images = join(parking.agent().stateDir, 'images', world.name);
-  const dump = parking.client().call('checkpoint', { vm: world.name, imageId: 'four-back' });
-  dump.catch(() => {}); // the agent dies
-  await waitFor('a dump under way', () => (existsSync(join(images, 'four-back.dumping')) ? true : null));
+  const { stateDir } = parking.agent();
   await parking.killAgent();
+  const file = join(stateDir, 'sinks', `${world.name}.json`);
+  const record = JSON.parse(await readFile(file, 'utf8')) as SinkRecord;
+  const images = await openImageStore(join(stateDir, 'images'));
+  const image = await images.read(world.name, 'half');
+  if (!image || !record.init) throw new Error('expected a sink with an image');
+  const target = { init: record.init, cgroup: cgroup(), criuVersion: image.manifest.criuVersion };
+  const manifest = {
+    ...image.manifest,
+    imageId: 'half-back',
+    trees: await restoredTrees(target, image.manifest),
+  };
+  await images.begin(manifest);
+  const echo = manifest.trees.filter(({ folder }) => folder === 'echo');
+  await dumpImage(target, { ...manifest, trees: echo }, images.dumpingPath(world.name, 'half-back'));
+  await writeFile(file, JSON.stringify({ ...record, step: 'dumping', stepImageId: 'half-back' }));
   await parking.startAgent();
 
-  const status = await parking.client().call('status', { vm: world.name });
-  const alive = (await treeProcesses(cgroup())).length;
-  expect([status?.state, alive > 0]).toEqual(
-    status?.state === 'dumped' ? ['dumped', false] : ['frozen', true],
-  );
-  await parking.unpark('four-back');
-  await parking.expectClientsAlive(2);
+  expect(await parking.client().call('status', { vm: world.name })).toMatchObject({
+    state: 'frozen',
+    imageId: 'half',
+  });
+  expect(await isFrozen()).toBe(true);
+  await parking.client().call('run', { vm: world.name });
+  parking.echo.say('two\n');
+  await parking.echo.hears('2 two', 20_000);
+  await parking.client().call('freeze', { vm: world.name });
+  await parking.unpark('half-back');
+  await parking.expectClientsAlive(3);
 }, 60_000);
 
 test('a restore that fails leaves no process, and a good image can be restored after it', async () => {
