@@ -5,16 +5,22 @@ import { asSeamlessError, ERRORS, SeamlessError } from '../common/errors.ts';
 import { cacheDirectory } from '../template/store.ts';
 import { takeDown } from './down.ts';
 import { commandAt, runHere } from './exec.ts';
-import { planLab, planVms } from './plan.ts';
-import { readState } from './state.ts';
+import { type LabPlan, planLab, planVms } from './plan.ts';
+import { type RunningProcess, stopProcess } from './processes.ts';
+import { serviceNamed, startService } from './services.ts';
+import { type LabState, readState, writeState } from './state.ts';
 import { describeStatus, labStatus } from './status.ts';
 import { bringUp } from './up.ts';
 
 const USAGE = `Usage: scripts/lab up [--vm NAME[:TEMPLATE]]… [--memory MIB] [--no-services]
        scripts/lab exec client|sink|hv|mgmt|vm:NAME -- COMMAND…
        scripts/lab status [--json]
+       scripts/lab stop orchestrator|sink-agent [--kill]      (--kill: by SIGKILL, as in a crash)
+       scripts/lab start orchestrator|sink-agent
        scripts/lab down`;
 const DEFAULT_MEMORY_MIB = 1024;
+const SOURCE = join(import.meta.dirname, '..');
+const STOP_MS = 10_000;
 
 async function main(): Promise<number> {
   const { values, positionals } = parseArguments();
@@ -24,9 +30,19 @@ async function main(): Promise<number> {
   if (command === 'exec') {
     const [where, ...argv] = rest;
     if (where === undefined || argv.length === 0) throw usage('expected a place and a command');
-    const state = readState(lab);
-    if (!state) throw new SeamlessError('PREREQUISITE_MISSING', 'the lab is down; run scripts/lab up');
-    return runHere(commandAt(lab, state, where, argv));
+    return runHere(commandAt(lab, stateOf(lab), where, argv));
+  }
+  if (command === 'stop' || command === 'start') {
+    const service = serviceNamed(rest[0]);
+    const state = stateOf(lab);
+    const former = state.processes.find(({ name }) => name === service.name);
+    if (former) await stopProcess(former, values.kill ? 0 : STOP_MS);
+    const note = (running: RunningProcess) => {
+      const others = state.processes.filter(({ name }) => name !== service.name);
+      writeState(lab, { ...state, processes: [...others, running] });
+    };
+    if (command === 'start') await startService(lab, SOURCE, service, note, abortOnSignals());
+    return 0;
   }
   if (rest.length > 0) throw usage(`unexpected ${rest.join(' ')}`);
   switch (command) {
@@ -39,7 +55,7 @@ async function main(): Promise<number> {
       await bringUp({
         lab,
         vms,
-        source: join(import.meta.dirname, '..'),
+        source: SOURCE,
         services: values['no-services'] !== true,
         report,
         signal: abortOnSignals(),
@@ -59,6 +75,12 @@ async function main(): Promise<number> {
   }
 }
 
+function stateOf(lab: LabPlan): LabState {
+  const state = readState(lab);
+  if (state) return state;
+  throw new SeamlessError('PREREQUISITE_MISSING', 'the lab is down; run scripts/lab up');
+}
+
 function parseArguments() {
   try {
     return parseArgs({
@@ -68,6 +90,7 @@ function parseArguments() {
         memory: { type: 'string' },
         'no-services': { type: 'boolean' },
         json: { type: 'boolean' },
+        kill: { type: 'boolean' },
       },
     });
   } catch (error) {

@@ -58,12 +58,13 @@ export function isRunning({ pid, startTime }: RunningProcess): boolean {
   return readStartTime(pid) === startTime;
 }
 
-/** Ends the process: SIGTERM, and SIGKILL when it is still there after `graceMs`. */
+/** Ends the process: SIGTERM, and SIGKILL when it is still there after `graceMs`; 0: SIGKILL at once. */
 export async function stopProcess(running: RunningProcess, graceMs: number): Promise<void> {
   for (const [signal, waitMs] of [
     ['SIGTERM', graceMs],
     ['SIGKILL', 5000],
   ] as const) {
+    if (signal === 'SIGTERM' && graceMs === 0) continue;
     if (!isRunning(running)) return;
     try {
       process.kill(running.pid, signal);

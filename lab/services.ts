@@ -52,19 +52,35 @@ export async function startServices(
   started: (process: RunningProcess) => void,
   signal: AbortSignal,
 ): Promise<void> {
-  for (const service of SERVICES) {
-    const program = join(source, service.program);
-    if (!existsSync(program)) continue;
-    const log = join(lab.runDirectory, `${service.name}.log`);
-    const running = startProcess({
-      name: service.name,
-      argv: [process.execPath, program, '--config', service.config(lab)],
-      netns: namespacePath(lab, service.host),
-      log,
-    });
-    started(running);
-    await waitUntilReady({ running, log, timeoutMs: READY_MS, signal, probe: () => service.ready(lab) });
-  }
+  for (const service of SERVICES) await startService(lab, source, service, started, signal);
+}
+
+/** One service by its name, after a `stop`. */
+export function serviceNamed(name: string | undefined): Service {
+  const service = SERVICES.find((candidate) => candidate.name === name);
+  if (service) return service;
+  const names = SERVICES.map((candidate) => candidate.name).join(' or ');
+  throw new SeamlessError('REQUEST_INVALID', `expected ${names}, got ${name ?? 'nothing'}`);
+}
+
+export async function startService(
+  lab: LabPlan,
+  source: string,
+  service: Service,
+  started: (process: RunningProcess) => void,
+  signal: AbortSignal,
+): Promise<void> {
+  const program = join(source, service.program);
+  if (!existsSync(program)) return;
+  const log = join(lab.runDirectory, `${service.name}.log`);
+  const running = startProcess({
+    name: service.name,
+    argv: [process.execPath, program, '--config', service.config(lab)],
+    netns: namespacePath(lab, service.host),
+    log,
+  });
+  started(running);
+  await waitUntilReady({ running, log, timeoutMs: READY_MS, signal, probe: () => service.ready(lab) });
 }
 
 /** Waits until the vm-agent of `vm` takes connections; a VM whose template has no agent is not waited for. */
