@@ -11,6 +11,7 @@ import { checkpoint } from './checkpoint/checkpoint.ts';
 import { readBootId, readNetwork } from './checkpoint/network.ts';
 import type { AgentContext } from './context.ts';
 import { discover } from './gateway/scan.ts';
+import { readMemory } from './memory.ts';
 import { dummyRestore } from './restore/dummy-restore.ts';
 import { restore } from './restore/restore.ts';
 
@@ -142,12 +143,6 @@ function taken(imageId: string, state: string | null): SeamlessError {
     'AGENT_REFUSED',
     `Expected a new image name, got ${imageId}, which is ${state} already`,
   );
-}
-
-function readMemory(): { totalBytes: number; availableBytes: number } {
-  const text = readFileSync('/proc/meminfo', 'latin1');
-  const bytes = (key: string) => Number(new RegExp(`^${key}:\\s*(\\d+)`, 'm').exec(text)?.[1] ?? 0) * 1024;
-  return { totalBytes: bytes('MemTotal'), availableBytes: bytes('MemAvailable') };
 }
 
 /** Runs what it is given one after the other. */

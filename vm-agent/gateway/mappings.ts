@@ -19,12 +19,15 @@ export interface ProcessDetails {
   mappings: Mapping[];
   /** Those in which it is not with PID 1. */
   ownNamespaces: NamespaceKind[];
+  /** Resident memory that is in no file, and so goes into the image. */
+  anonymousBytes: number;
 }
 
 export function readDetails(pid: number): ProcessDetails {
   return {
     mappings: parseMappings(readFileSync(`/proc/${pid}/maps`, 'utf8')),
     ownNamespaces: ownNamespaces(pid),
+    anonymousBytes: anonymousBytes(readFileSync(`/proc/${pid}/status`, 'latin1')),
   };
 }
 
@@ -49,6 +52,11 @@ export function parseMappings(text: string): Mapping[] {
     });
   }
   return [...mappings.values()];
+}
+
+function anonymousBytes(status: string): number {
+  const kib = (key: string) => Number(new RegExp(`^${key}:\\s*(\\d+)`, 'm').exec(status)?.[1] ?? 0);
+  return (kib('RssAnon') + kib('RssShmem') + kib('VmSwap')) * 1024;
 }
 
 function ownNamespaces(pid: number): NamespaceKind[] {

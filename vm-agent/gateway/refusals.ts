@@ -23,12 +23,15 @@ export interface RefusalInput {
   /** Of every member. */
   details: ReadonlyMap<number, ProcessDetails>;
   units: ReadonlyMap<string, UnitFacts>;
+  availableBytes: number;
   options: { agent: number; addresses: readonly string[]; managementAddress: string };
 }
 
 type Finding = Omit<Refusal, 'pid' | 'program'>;
 type Input = RefusalInput & { holders: ReadonlyMap<string, number[]> };
 
+/** Of the available memory; the rest is for CRIU and what else goes on. */
+const IMAGE_SHARE = 0.7;
 const DEVICES = new Set(['null', 'zero', 'full', 'random', 'urandom', 'tty', 'ptmx', 'pts/ptmx', 'log']);
 /** CRIU itself puts what it restores into a time namespace, so that its monotonic clock goes on. */
 const MOVABLE_NAMESPACES = new Set<NamespaceKind>(['mnt', 'uts', 'time']);
@@ -36,7 +39,7 @@ const MOVABLE_NAMESPACES = new Set<NamespaceKind>(['mnt', 'uts', 'time']);
 /** All reasons, an empty list when the set can be moved. */
 export function refusalsOf(given: RefusalInput): Refusal[] {
   const input = { ...given, holders: indexHolders(given.snapshot) };
-  const refusals = socketActivation(input);
+  const refusals = [...socketActivation(input), ...imageSize(input)];
   for (const pid of input.set.members.keys()) {
     const process = input.snapshot.processes.get(pid);
     const details = input.details.get(pid);
@@ -64,6 +67,25 @@ function socketActivation({ snapshot, options }: RefusalInput): Refusal[] {
         'Disable the socket unit and enable the service itself: `systemctl disable --now NAME.socket; systemctl enable --now NAME.service`.',
     }));
 }
+
+/** The image lies in the guest's memory until it is sent. */
+function imageSize({ set, snapshot, details, availableBytes }: Input): Refusal[] {
+  const sizes = [...set.members.keys()].map((pid) => ({ pid, bytes: details.get(pid)?.anonymousBytes ?? 0 }));
+  const bytes = sizes.reduce((sum, size) => sum + size.bytes, 0);
+  const largest = sizes.sort((a, b) => b.bytes - a.bytes)[0];
+  if (!largest || bytes <= availableBytes * IMAGE_SHARE) return [];
+  return [
+    {
+      rule: 'memory',
+      pid: largest.pid,
+      program: snapshot.processes.get(largest.pid)?.program ?? '',
+      reason: `the image of ${mebibytes(bytes)} MiB does not fit into the ${mebibytes(availableBytes)} MiB of memory that the VM has free`,
+      remedy: 'Give the VM more memory, or the service less.',
+    },
+  ];
+}
+
+const mebibytes = (bytes: number): number => Math.round(bytes / 2 ** 20);
 
 function placeOf(process: Process, { snapshot, set, units }: RefusalInput): Finding[] {
   const findings: Finding[] = [];

@@ -2,6 +2,7 @@
 import type { NetworkIdentity } from '../../criu/manifest.ts';
 import type { GatewayProcess, GatewayScan } from '../api.ts';
 import { bareAddresses, readNetwork } from '../checkpoint/network.ts';
+import { readMemory } from '../memory.ts';
 import type { UnitFacts, UnitReader } from '../systemd/unit.ts';
 import { type GatewaySet, gatewaySet } from './closure.ts';
 import { type ProcessDetails, readDetails } from './mappings.ts';
@@ -31,7 +32,8 @@ export async function discover(managementAddress: string, unitReader: UnitReader
     }
   }
   const units = await unitReader.read(unitsOf(set, snapshot));
-  const refusals = refusalsOf({ snapshot, set, details, units, options });
+  const { availableBytes } = readMemory();
+  const refusals = refusalsOf({ snapshot, set, details, units, availableBytes, options });
   const processes = [...set.members].flatMap(([pid, because]): GatewayProcess[] => {
     const found = snapshot.processes.get(pid);
     return found ? [{ pid, because, parent: found.parent, program: found.program, unit: found.unit }] : [];

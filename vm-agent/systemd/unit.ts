@@ -22,7 +22,9 @@ export function createUnitReader(): UnitReader {
       const services = units.filter((unit) => unit.endsWith('.service'));
       const unknown = services.filter((unit) => {
         const entry = known.get(unit);
-        return !entry || entry.facts.mainPid === 0 || startTime(entry.facts.mainPid) !== entry.startTime;
+        if (!entry || entry.facts.mainPid === 0) return true;
+        // `none` is a refusal, which a drop-in and a daemon-reload are to cure without a restart of the service.
+        return entry.facts.notifyAccess === 'none' || startTime(entry.facts.mainPid) !== entry.startTime;
       });
       for (const facts of await show(unknown)) {
         known.set(facts.unit, { facts, startTime: startTime(facts.mainPid) });

@@ -19,10 +19,13 @@ function refusals(fds: ProcessSketch['fds'], given: Given = {}) {
   const snapshot = guest([daemon, ...(given.processes ?? [])], { 1: listening(22), ...given.sockets });
   const set = gatewaySet(snapshot, OPTIONS);
   const details = new Map(
-    [...set.members.keys()].map((pid) => [pid, { mappings: [], ownNamespaces: [], ...given.details }]),
+    [...set.members.keys()].map((pid) => [
+      pid,
+      { mappings: [], ownNamespaces: [], anonymousBytes: 0, ...given.details },
+    ]),
   );
   const units = new Map((given.units ?? []).map((facts) => [facts.unit, facts]));
-  return refusalsOf({ snapshot, set, details, units, options: OPTIONS });
+  return refusalsOf({ snapshot, set, details, units, availableBytes: 100, options: OPTIONS });
 }
 
 const rules = (...given: Parameters<typeof refusals>) => refusals(...given).map(({ rule }) => rule);
@@ -133,6 +136,11 @@ describe('what speaks against parking', () => {
     expect(rules([], { units: [{ ...facts, mainPid: 7, notifyAccess: 'none' }] })).toEqual([]);
   });
 
+  it('is an image that would not fit into the free memory', () => {
+    expect(rules([], { details: { anonymousBytes: 70 } })).toEqual([]);
+    expect(rules([], { details: { anonymousBytes: 71 } })).toEqual(['memory']);
+  });
+
   it('is systemd listening itself for a socket unit', () => {
     const systemd = { pid: 1, program: 'systemd', parent: 0, unit: 'init.scope', fds: ['socket:[2]'] };
     const [refusal] = refusals([], { processes: [systemd], sockets: { 2: listening(80) } });
@@ -148,9 +156,9 @@ describe('what speaks against parking', () => {
     const shell = { pid: 200, program: 'nc', parent: 70, session: 70, fds: ['socket:[1]'] };
     const snapshot = guest([login, shell], { 1: listening(9) });
     const set = gatewaySet(snapshot, OPTIONS);
-    const details = new Map([[200, { mappings: [], ownNamespaces: [] }]]);
-    expect(refusalsOf({ snapshot, set, details, units: new Map(), options: OPTIONS })).toMatchObject([
-      { rule: 'session-outside', pid: 200 },
-    ]);
+    const details = new Map([[200, { mappings: [], ownNamespaces: [], anonymousBytes: 0 }]]);
+    expect(
+      refusalsOf({ snapshot, set, details, units: new Map(), availableBytes: 100, options: OPTIONS }),
+    ).toMatchObject([{ rule: 'session-outside', pid: 200 }]);
   });
 });
