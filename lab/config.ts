@@ -1,7 +1,13 @@
 /** The configuration files of the services in a lab: pure, from the plan. */
 import { join } from 'node:path';
 import { templatesDirectory } from '../template/store.ts';
-import { databaseSocket, INTEGRATION_BRIDGE, openflowSocket, type SwitchHost } from './open-vswitch.ts';
+import {
+  databaseSocket,
+  INTEGRATION_BRIDGE,
+  openflowSocket,
+  type SwitchHost,
+  switchControlSocket,
+} from './open-vswitch.ts';
 import { credentialPaths } from './pki.ts';
 import {
   AGENT_PORT,
@@ -22,6 +28,7 @@ export function orchestratorConfig(lab: LabPlan, vms: readonly VmPlan[]) {
     transport: { type: 'local', netns: namespacePath(lab, name) },
     openflowSocket: openflowSocket(lab, name),
     ovsdbSocket: databaseSocket(lab, name),
+    switchControl: switchControlSocket(lab, name),
     bridge: INTEGRATION_BRIDGE,
   });
   return {

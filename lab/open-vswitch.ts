@@ -30,6 +30,11 @@ export function openflowSocket(lab: LabPlan, host: SwitchHost): string {
   return join(switchDirectory(lab, host), `${INTEGRATION_BRIDGE}.mgmt`);
 }
 
+/** Where ovs-vswitchd takes commands. */
+export function switchControlSocket(lab: LabPlan, host: SwitchHost): string {
+  return join(switchDirectory(lab, host), 'ovs-vswitchd.ctl');
+}
+
 /**
  * Starts the switch of `host` and plugs `ports` (interfaces of its namespace) into br-int.
  * @param started is told each process as soon as it exists.
@@ -62,22 +67,21 @@ export async function startSwitch(
     await waitUntilReady({ running, log, timeoutMs: READY_MS, signal, probe: () => existsSync(socket) });
   };
   const database = databaseSocket(lab, host);
-  const control = (name: string) => join(directory, `${name}.ctl`);
   await start(
     'ovsdb-server',
     [
       'ovsdb-server',
       join(directory, 'conf.db'),
       `--remote=punix:${database}`,
-      `--unixctl=${control('ovsdb-server')}`,
+      `--unixctl=${join(directory, 'ovsdb-server.ctl')}`,
     ],
     database,
   );
   await exec(['ovs-vsctl', `--db=unix:${database}`, '--no-wait', 'init']);
   await start(
     'ovs-vswitchd',
-    ['ovs-vswitchd', `unix:${database}`, `--unixctl=${control('ovs-vswitchd')}`],
-    control('ovs-vswitchd'),
+    ['ovs-vswitchd', `unix:${database}`, `--unixctl=${switchControlSocket(lab, host)}`],
+    switchControlSocket(lab, host),
   );
   await makeBridges(lab, host, ports);
 }

@@ -29,6 +29,9 @@ const Host = Type.Object(
     ),
     openflowSocket: text('Management socket of the integration bridge (BRIDGE.mgmt).'),
     ovsdbSocket: text('Socket of ovsdb-server.'),
+    switchControl: text(
+      'Control socket of ovs-vswitchd (ovs-vswitchd.PID.ctl), by which changed flows take effect at once.',
+    ),
     bridge: text('Name of the integration bridge.'),
     runDir: Type.Optional(text('Where packet buffers keep socket and log; below stateDir unless told.')),
   },

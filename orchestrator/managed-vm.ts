@@ -73,6 +73,7 @@ export function manageVm(deps: ManagedVmDeps): ManagedVm & { start(): void; clos
     park: parkSaga(ports),
     unpark: unparkSaga(ports),
     held: () => network.held(),
+    sink: () => deps.sinkAgent.call('status', { vm: vm.name }),
     reassert: ({ sinkPort, listeners }) => network.toSink(sinkPort, listeners),
     onFatal: deps.onFatal,
   });

@@ -17,7 +17,14 @@ export interface TlsMaterial {
   ca: Buffer;
   cert: Buffer;
   key: Buffer;
+  ciphers: string;
 }
+
+/**
+ * AES-128 first: as safe as AES-256 for our purpose, and images are ciphered in a guest that has just been woken.
+ * In an emulated one it carries 12 MB/s instead of 7.
+ */
+const CIPHERS = 'TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256';
 
 export function loadTls(files: TlsFiles): TlsMaterial {
   const read = (name: keyof TlsFiles) => {
@@ -31,7 +38,7 @@ export function loadTls(files: TlsFiles): TlsMaterial {
       );
     }
   };
-  return { ca: read('ca'), cert: read('cert'), key: read('key') };
+  return { ca: read('ca'), cert: read('cert'), key: read('key'), ciphers: CIPHERS };
 }
 
 /** The peer's common name, once its certificate has been verified; `null` for a stranger. */

@@ -65,12 +65,12 @@ command('unpark', 'switch a VM on and move its gateway processes back')
     run(self, (client, options) => operate(client, 'unpark', vm, options)),
   );
 
-command('events', 'show what happens, as it happens')
+command('events', 'show what has happened')
   .argument('[vm]')
-  .option('--since <id>', 'begin after this event (0: all there are)')
-  .option('--no-follow', 'print what there is and end')
+  .option('--since <id>', 'begin after this event')
+  .option('--follow', 'go on with what happens, as it happens')
   .action((vm: string | undefined, _options, self: Command) =>
-    run(self, async (client, { json, since, follow = true }) => {
+    run(self, async (client, { json, since, follow = false }) => {
       const after = since === undefined ? (follow ? null : 0) : Number(since);
       for await (const event of client.events({ vm, after, follow })) {
         print(json ? JSON.stringify(event) : eventLine(event));

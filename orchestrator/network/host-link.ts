@@ -2,6 +2,7 @@
  * The kept connections to one host's Open vSwitch: OpenFlow to its integration bridge, OVSDB to its database.
  * Both are opened at the start and again when they break, so that the wake path pays for no handshake.
  */
+import type { Duplex } from 'node:stream';
 import type { Log } from '../../common/log.ts';
 import { KeptConnection } from '../../ovs/openflow/kept-connection.ts';
 import { type OvsdbConnection, openOvsdb } from '../../ovs/ovsdb/connection.ts';
@@ -13,6 +14,8 @@ export interface HostLink {
   readonly transport: HostTransport;
   readonly bridge: string;
   readonly openflow: KeptConnection;
+  /** Opens the switch daemon's control socket. */
+  readonly switchControl: (signal: AbortSignal) => Promise<Duplex>;
   ovsdb(): Promise<OvsdbConnection>;
   /** Called after each (re)connection to the bridge, which may have forgotten its flows. */
   onUp(listener: () => void): void;
@@ -38,6 +41,7 @@ export function hostLink(config: HostConfig, log: Log): HostLink {
     transport,
     bridge: config.bridge,
     openflow,
+    switchControl: (signal) => transport.connect(config.switchControl, signal),
     async ovsdb() {
       const open = await database?.catch(() => null);
       if (open?.isOpen) return open;

@@ -41,6 +41,8 @@ export function vmNetwork(deps: VmNetworkDeps): VmNetwork & { close(): void } {
       heldTcpPorts,
       vmBridge: vmHost.openflow,
       sinkBridge: sinkHost.openflow,
+      vmSwitchControl: vmHost.switchControl,
+      sinkSwitchControl: sinkHost.switchControl,
       ports: { vm: vm.port, vmTunnel: vm.tunnelPort, sinkTunnel: sink.tunnelPort, sink: sinkPort },
     });
   const endSyns = redirect('').onSyn(deps.onSyn);

@@ -2,7 +2,10 @@
  * Suspend-to-swap: the host gets most of the VM's memory back, and the VM wakes lazily, page by page.
  *
  *   balloon over what the guest can spare → squeeze the cgroup to 10 MB → lift → dummy restore (brings back just the
- *   pages that a wake needs) → balloon over what that freed → pause
+ *   pages that a wake needs) → balloon over what that freed → pause → trim to 128 MiB
+ *
+ * The trim is ours, not the paper's: a slow dummy restore brings back more than the wake will use. Reclaim takes what was
+ * used longest ago, so the wake's pages stay.
  *
  * `wanted` makes each step return early; then the VM runs, and the balloon goes down again. What fails frees less
  * memory, and loses nothing.
@@ -23,6 +26,7 @@ export interface SuspendToSwapDeps {
 }
 
 const FLOOR_BYTES = 10 * 1024 * 1024;
+const TRIM_BYTES = 128 * 1024 * 1024;
 
 export function suspendToSwap(deps: SuspendToSwapDeps): SwitchOff {
   return {
@@ -57,6 +61,8 @@ async function switchOff(
   );
   await stage('balloonAgain', () => inflateBalloon(deps, { dropCaches: false }, wanted));
   if (!wanted.aborted) await qmp.execute('stop');
+  await stage('trim', () => cgroup.squeeze(TRIM_BYTES, wanted));
+  await cgroup.lift();
   // Wanted in the very moment of the pause: the unpark that follows begins with `switchOn`, gladly repeated.
   if (wanted.aborted) await switchOn(deps);
   return { off: !wanted.aborted, residentBeforeBytes, residentAfterBytes: await cgroup.resident() };

@@ -27,6 +27,8 @@ export interface DriverDeps {
   unpark: SagaDefinition<UnparkState>;
   /** How many packets wait at the VM’s port. */
   held(): Promise<number>;
+  /** What the sink agent says of the VM’s sink. */
+  sink(): Promise<SinkStatus | null>;
   /** Puts the flows of a parked VM back, after its bridges have forgotten them. */
   reassert(parked: Parked): Promise<void>;
   /** The journal can’t be written, or the engine has a defect: the process must end and recover. */
@@ -156,8 +158,11 @@ export class VmDriver {
     if (state.kind !== 'parked') return;
     const look = async () => {
       await this.#deps.reassert(state.parked);
-      const held = await this.#deps.held();
-      if (held > 0 && this.#state === state) this.wake(heldWake(held));
+      const [held, sink] = await Promise.all([this.#deps.held(), this.#deps.sink()]);
+      if (this.#state !== state) return;
+      if (held > 0) this.wake(heldWake(held));
+      // After a failed wake it may have gone on and been stopped again while nobody listened.
+      if (sink) this.sinkSays(sink);
     };
     look().catch((error) => this.#log.warn('look.failed', { error }));
   }

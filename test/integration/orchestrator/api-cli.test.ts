@@ -39,6 +39,7 @@ beforeEach(async () => {
     park: { ...parkSaga(ports), ...quick },
     unpark: { ...unparkSaga(ports), ...quick },
     held: async () => 0,
+    sink: async () => null,
     reassert: async () => {},
     onFatal: (error) => {
       throw error;
@@ -214,9 +215,7 @@ test('a stuck VM says what to do, and a forced unpark does it', async () => {
 
 test('events resume behind the last one seen, without a gap', async () => {
   await cli('park', 'vm1');
-  const all = (await cli('events', '--json', '--no-follow')).stdout
-    .split('\n')
-    .map((line) => JSON.parse(line));
+  const all = (await cli('events', '--json')).stdout.split('\n').map((line) => JSON.parse(line));
   expect(all.map(({ type, event, step }) => step ?? `${type} ${event}`)).toEqual(
     expect.arrayContaining(['operation started', 'vm parking', 'flip', 'operation succeeded', 'vm parked']),
   );

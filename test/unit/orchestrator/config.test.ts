@@ -11,6 +11,7 @@ const VALID = {
       name: 'hv',
       transport: { type: 'local', netns: '/run/netns/hv' },
       openflowSocket: '/run/br-int.mgmt',
+      switchControl: '/run/ovs-vswitchd.ctl',
       ovsdbSocket: '/run/db.sock',
       bridge: 'br-int',
     },

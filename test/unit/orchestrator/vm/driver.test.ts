@@ -139,6 +139,28 @@ test('a wake that fails is tried again, and the VM stays parked meanwhile', asyn
   expect(driver.state).toEqual({ kind: 'awake' });
 });
 
+test('a sink that was stopped again while a wake failed wakes the VM at the retry, though no event says so', async () => {
+  vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
+  onTestFinished(() => void vi.useRealTimers());
+  const { driver, world } = setUp();
+  driver.park();
+  await driver.idle();
+  let failures = 0;
+  world.fault = (_call, name, when) => {
+    if (name !== 'switchOn' || when !== 'before' || failures > 0) return;
+    failures += 1;
+    throw new SeamlessError('HOST_UNREACHABLE', 'no QMP');
+  };
+  driver.wake(SYSCALL);
+  await driver.idle();
+  expect(driver.state.kind).toBe('parked');
+  if (world.sink) world.sink.state = 'frozen';
+  await vi.advanceTimersByTimeAsync(1000);
+  await vi.waitFor(() => expect(driver.state.kind).not.toBe('parked'));
+  await driver.idle();
+  expect(driver.state).toEqual({ kind: 'awake' });
+});
+
 test('a park that fails says why, and the VM is as before', async () => {
   const { driver, world, journal } = setUp();
   world.fault = (_call, name) => {
@@ -235,6 +257,7 @@ function setUp(over: { world?: World; journal?: Journal } = {}) {
     park: { ...parkSaga(ports), ...quick },
     unpark: { ...unparkSaga(ports), ...quick },
     held: () => ports.network.held(),
+    sink: () => ports.sinkAgent.call('status', { vm: 'vm1' }),
     reassert: ({ sinkPort, listeners }) => ports.network.toSink(sinkPort, listeners),
     onFatal: (error) => {
       throw error;
