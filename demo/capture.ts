@@ -21,6 +21,8 @@ export interface Packet {
   sequence: number;
   /** Bytes of payload. */
   length: number;
+  /** TCP timestamps (RFC 7323): its own, and the one that it echoes. */
+  timestamp?: { value: number; echo: number };
 }
 
 export interface Capture {
@@ -110,6 +112,7 @@ export function parsePacket(line: string): Packet | null {
       flags,
       sequence: sequence === undefined ? -1 : Number(sequence),
       length: Number(length),
+      ...timestampOf(line),
     };
   }
   const ports = { sourcePort: 0, destinationPort: 0 };
@@ -128,6 +131,11 @@ export function parsePacket(line: string): Packet | null {
     return { at: Number(at), protocol: 'arp', source, destination, ...ports, flags, sequence: -1, length: 0 };
   }
   return null;
+}
+
+function timestampOf(line: string): Pick<Packet, 'timestamp'> {
+  const found = /TS val (\d+) ecr (\d+)/.exec(line);
+  return found ? { timestamp: { value: Number(found[1]), echo: Number(found[2]) } } : {};
 }
 
 function listening(child: ChildProcess): Promise<void> {

@@ -14,6 +14,7 @@ test('a TCP data packet is read with its addresses, flags, sequence number and p
     flags: 'P.',
     sequence: 3012,
     length: 36,
+    timestamp: { value: 1, echo: 2 },
   });
 });
 
