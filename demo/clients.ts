@@ -31,7 +31,12 @@ export async function openShell(
   variable: [string, string],
 ): Promise<ShellClient> {
   const { terminal, port } = await openTcp(host, 'interactive ssh', address, 22, [
-    ...['ssh', ...host.sshOptions, '-o', 'ServerAliveInterval=0', '-tt', `root@${address}`],
+    'ssh',
+    ...host.sshOptions,
+    '-o',
+    'ServerAliveInterval=0',
+    '-tt',
+    `root@${address}`,
   ]);
   await terminal.expect(/[#$] $/, OPEN_TIMEOUT_MS);
   const client = new ShellClient(terminal, port);

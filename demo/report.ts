@@ -83,8 +83,9 @@ export function renderReport(report: DemoReport): string {
 }
 
 function cause(trigger: TriggerView): string {
-  const who = trigger.program ? `${trigger.program}[${trigger.pid}]: ` : '';
-  return `${who}${trigger.detail}`;
+  return trigger.program
+    ? `${trigger.program}[${trigger.pid}]: ${trigger.detail}`
+    : `a SYN ${trigger.detail}`;
 }
 
 function seconds(ms: number): string {

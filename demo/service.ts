@@ -6,10 +6,12 @@ import type { VmDetail } from '../orchestrator/api/vms.ts';
 import type { Operation } from '../orchestrator/vm/operation.ts';
 
 /** What the demo reads of an operation; see orchestrator/vm/operation.ts. */
-export type OperationView = Pick<Operation, 'id' | 'kind' | 'status' | 'cause' | 'trigger' | 'ms'> & {
+export type OperationView = Pick<Operation, 'id' | 'kind' | 'status' | 'cause' | 'trigger'> & {
+  ms: number;
   steps: { name: string; ms: number }[];
 };
 
+export type TriggerView = NonNullable<Operation['trigger']>;
 export type VmView = Pick<VmDetail, 'name' | 'state' | 'qemuStatus' | 'residentBytes' | 'lastUnpark'>;
 
 export class Service {
@@ -56,7 +58,7 @@ export function view(operation: Operation): OperationView {
     status,
     cause,
     trigger,
-    ms,
+    ms: ms ?? 0,
     steps: steps.map((step) => ({ name: step.name, ms: step.ms ?? 0 })),
   };
 }
