@@ -36,7 +36,8 @@ export async function restore(context: AgentContext, imageId: string): Promise<{
   try {
     await restoreTrees(context, images.folder(imageId), missing, placeholders);
   } catch (thrown) {
-    if (missing.length === manifest.trees.length) state.write({ away: before });
+    // With something let go already, only a repetition that brings the rest can help.
+    if (manifest.trees.every(hasEnded)) state.write({ away: before });
     const error = asSeamlessError(thrown);
     throw error.code === 'RESTORE_FAILED'
       ? error
@@ -64,16 +65,9 @@ export async function restoreTrees(
       runs.push(await startRestore(context, join(imageFolder, tree.folder), tree, placeholders));
     await Promise.all(runs.map(({ reached }) => reached));
     for (const tree of trees) for (const process of tree.processes) putIntoCgroup(process, tree);
+    assertAlive(trees);
     for (const run of runs) run.decide(true);
     await Promise.all(runs.map(({ done }) => done));
-    const ended = trees.flatMap(({ processes }) => processes.filter(({ pid }) => !isAlive(pid)));
-    if (ended.length > 0) {
-      const names = ended.map(({ program, pid }) => `${program}[${pid}]`).join(', ');
-      throw new SeamlessError(
-        'RESTORE_FAILED',
-        `Expected every restored process to live, got ${names} ended`,
-      );
-    }
   } catch (thrown) {
     for (const run of runs) run.decide(false);
     await Promise.allSettled(runs.map(({ done }) => done));
@@ -84,6 +78,18 @@ export async function restoreTrees(
 /** True when every process of `tree` lives under its name. */
 export function runs(tree: ProcessTree): boolean {
   return tree.processes.every(({ pid, program }) => programOf(pid) === program);
+}
+
+function hasEnded(tree: ProcessTree): boolean {
+  return tree.processes.every(({ pid }) => !isAlive(pid));
+}
+
+/** Asked before the commit: after it a process may well end by itself, and that is its own affair. */
+function assertAlive(trees: readonly ProcessTree[]): void {
+  const ended = trees.flatMap(({ processes }) => processes.filter(({ pid }) => !isAlive(pid)));
+  if (ended.length === 0) return;
+  const names = ended.map(({ program, pid }) => `${program}[${pid}]`).join(', ');
+  throw new SeamlessError('RESTORE_FAILED', `Expected every restored process to live, got ${names} ended`);
 }
 
 /** What follows once all processes live; safe to repeat. */
