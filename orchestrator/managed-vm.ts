@@ -55,8 +55,12 @@ export function manageVm(deps: ManagedVmDeps): ManagedVm & { start(): void; clos
     runDir: runDirOf(config, vm.host),
     onSyn: (syn) => driver.wake(synWake(syn)),
   });
+  const rehearse = (signal: AbortSignal) =>
+    deps.sinkAgent.call('rehearse', { vm: vm.name }, { signal, timeoutMs: 60_000 });
   const power =
-    config.switchOff === 'ram' ? suspendToRam({ qmp, cgroup }) : suspendToSwap({ qmp, cgroup, vmAgent, log });
+    config.switchOff === 'ram'
+      ? suspendToRam({ qmp, cgroup })
+      : suspendToSwap({ qmp, cgroup, vmAgent, rehearse, log });
   const ports: Ports = {
     vm: vm.name,
     sinkServer: sink.name,

@@ -66,6 +66,11 @@ export interface SinkAgentApi {
   checkpoint: { params: { vm: string; imageId: string }; result: { manifest: Manifest; bytes: number } };
   /** Sends image `imageId` to the vm-agent, which verifies it. */
   send: { params: { vm: string; imageId: string }; result: { bytes: number; ms: number } };
+  /**
+   * Sends the image that the sink was restored from once for nothing, and has the vm-agent forget it: brings the pages that
+   * receiving an image needs back to the VM's memory. Changes nothing here.
+   */
+  rehearse: { params: { vm: string }; result: Record<string, never> };
   status: { params: { vm: string }; result: SinkStatus | null };
   /** Ends the container and deletes its images. Refused (`AGENT_REFUSED`) while it may hold the only copy, unless `force`. */
   destroy: { params: { vm: string; force?: boolean }; result: Record<string, never> };

@@ -29,6 +29,10 @@ export function createHandlers(
     freeze: async ({ vm }) => registry.get(vm).freeze(),
     checkpoint: async ({ vm, imageId }) => registry.get(vm).checkpoint(imageId),
     send: async ({ vm, imageId }) => registry.get(vm).send(imageId),
+    rehearse: async ({ vm }, { signal }) => {
+      await registry.get(vm).rehearse(signal);
+      return {};
+    },
     status: async ({ vm }) => registry.find(vm)?.status() ?? null,
     destroy: async ({ vm, force }) => {
       await registry.destroy(vm, force === true);

@@ -27,6 +27,8 @@ export interface SinkSurroundings extends ContainerSurroundings, LedgerOptions {
   tls: TlsMaterial;
 }
 
+/** Name of an image that is sent for nothing. */
+const REHEARSAL = 'rehearsal';
 const IMAGE_TIMEOUT_MS = 120_000;
 
 export class Sink {
@@ -186,6 +188,16 @@ export class Sink {
       this.#ledger.noteSent(imageId);
       return { bytes: image.bytes, ms: performance.now() - started };
     });
+  }
+
+  /** Not in turn with the others: it changes nothing of the sink, and a wake must not wait for it. */
+  async rehearse(signal: AbortSignal): Promise<void> {
+    const { imageId } = this.record;
+    if (imageId === null) throw this.#refusal('it has no image');
+    const folder = this.#around.images.path(this.vm, imageId);
+    const call = { signal, timeoutMs: IMAGE_TIMEOUT_MS };
+    await this.#vmAgent.putImage(REHEARSAL, async (out) => void (await writeImage(folder, out)), call);
+    await this.#vmAgent.call('discard', { imageId: REHEARSAL, force: true }, call);
   }
 
   /** Ends everything of the sink; the caller forgets it then. */

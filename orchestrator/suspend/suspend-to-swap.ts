@@ -1,8 +1,8 @@
 /**
  * Suspend-to-swap: the host gets most of the VM's memory back, and the VM wakes lazily, page by page.
  *
- *   balloon over what the guest can spare → squeeze the cgroup to 10 MB → lift → dummy restore (brings back just the
- *   pages that a wake needs) → balloon over what that freed → pause → trim to 128 MiB
+ *   balloon over what the guest can spare → squeeze the cgroup to 10 MB → lift → rehearsal and dummy restore (bring back
+ *   just the pages that a wake needs) → balloon over what that freed → pause → trim to 128 MiB
  *
  * The trim is ours, not the paper's: a slow dummy restore brings back more than the wake will use. Reclaim takes what was
  * used longest ago, so the wake's pages stay.
@@ -22,6 +22,8 @@ export interface SuspendToSwapDeps {
   qmp: Qmp;
   cgroup: MemoryCgroup;
   vmAgent: Agent<VmAgentApi>;
+  /** Has the sink agent send an image to the guest for nothing. */
+  rehearse(signal: AbortSignal): Promise<unknown>;
   log: Log;
 }
 
@@ -56,6 +58,8 @@ async function switchOff(
   await stage('balloon', () => inflateBalloon(deps, { dropCaches: true }, wanted));
   await stage('squeeze', () => paused(qmp, () => cgroup.squeeze(FLOOR_BYTES, wanted)));
   await cgroup.lift();
+  // A wake begins with receiving an image, which the dummy restore does not do.
+  await stage('rehearsal', () => deps.rehearse(wanted));
   await stage('dummyRestore', () =>
     deps.vmAgent.call('dummyRestore', { imageId }, { signal: wanted, timeoutMs: 60_000 }),
   );
