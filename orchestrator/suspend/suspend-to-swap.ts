@@ -2,7 +2,7 @@
  * Suspend-to-swap: the host gets most of the VM's memory back, and the VM wakes lazily, page by page.
  *
  *   balloon over what the guest can spare → squeeze the cgroup to 10 MB → lift → rehearsal and dummy restore (bring back
- *   just the pages that a wake needs) → balloon over what that freed → pause → trim to 128 MiB
+ *   just the pages that a wake needs) → balloon over what that freed → pause → trim to 168 MiB
  *
  * The trim is ours, not the paper's: a slow dummy restore brings back more than the wake will use. Reclaim takes what was
  * used longest ago, so the wake's pages stay.
@@ -28,7 +28,7 @@ export interface SuspendToSwapDeps {
 }
 
 const FLOOR_BYTES = 10 * 1024 * 1024;
-const TRIM_BYTES = 128 * 1024 * 1024;
+const TRIM_BYTES = 168 * 1024 * 1024;
 
 export function suspendToSwap(deps: SuspendToSwapDeps): SwitchOff {
   return {
