@@ -77,6 +77,13 @@ const Config = Type.Object(
     switchOff: Type.Optional(
       Type.Union([Type.Literal('swap'), Type.Literal('ram')], { description: 'swap unless told.' }),
     ),
+    persistMs: Type.Optional(
+      Type.Integer({
+        minimum: 0,
+        description:
+          'How long a step that must not fail (past the pivot, or taking back) is tried again before the VM is stuck; 60 000 unless told.',
+      }),
+    ),
     packetBuffer: Type.Optional(text('Path of the packet-buffer program; the built one unless told.')),
     logLevel: Type.Optional(
       Type.Union(['debug', 'info', 'warn', 'error'].map((level) => Type.Literal(level as 'info'))),

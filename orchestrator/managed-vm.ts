@@ -70,12 +70,13 @@ export function manageVm(deps: ManagedVmDeps): ManagedVm & { start(): void; clos
     network,
     power,
   };
+  const persist = config.persistMs === undefined ? {} : { persistMs: config.persistMs };
   const driver = new VmDriver({
     vm: vm.name,
     journal,
     log,
-    park: parkSaga(ports),
-    unpark: unparkSaga(ports),
+    park: { ...parkSaga(ports), ...persist },
+    unpark: { ...unparkSaga(ports), ...persist },
     held: () => network.held(),
     sink: () => deps.sinkAgent.call('status', { vm: vm.name }),
     reassert: ({ sinkPort, listeners }) => network.toSink(sinkPort, listeners),

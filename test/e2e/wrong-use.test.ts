@@ -1,6 +1,16 @@
 /** Each wrong use is answered with a reason, and the VM and its users are as before. */
 import { afterEach, beforeAll, beforeEach, expect, onTestFinished, test } from 'vitest';
-import { awaitDeath, awaitState, kill, onHost, seamless, show, start, traces } from './fixtures/admin.ts';
+import {
+  awaitDeath,
+  awaitState,
+  configure,
+  kill,
+  onHost,
+  seamless,
+  show,
+  start,
+  traces,
+} from './fixtures/admin.ts';
 import { sharedStage } from './fixtures/shared-stage.ts';
 import { expectServed, expectUnnoticed } from './fixtures/witness.ts';
 
@@ -107,8 +117,9 @@ test('parking and unparking twice are the same as once', { timeout: TEST_MS }, a
  * The orchestrator dies when the VM's processes are an image, and the VM's agent can't be reached when it is back:
  * the park can't be undone, and nothing must be guessed.
  */
-test('a stuck VM refuses both ways, says what to do, and that does it', { timeout: 200_000 }, async () => {
+test('a stuck VM refuses both ways, says what to do, and that does it', { timeout: TEST_MS }, async () => {
   const { vm } = stage();
+  await configure({ persistMs: 3000 });
   await start('orchestrator', { SEAMLESS_CRASH_AFTER: 'park.checkpoint.succeeded' });
   await parkable();
   await awaitDeath('orchestrator', 1000);
@@ -117,7 +128,7 @@ test('a stuck VM refuses both ways, says what to do, and that does it', { timeou
   const reachable = () => onHost('mgmt', 'ip', 'route', 'del', ...route);
   onTestFinished(async () => void (await reachable().catch(() => undefined)));
   await start('orchestrator');
-  await awaitState(vm, 'stuck', 120_000);
+  await awaitState(vm, 'stuck', 60_000);
 
   const { stuck } = await show(vm);
   expect(stuck).toMatchObject({ step: 'checkpoint', code: 'AGENT_UNREACHABLE' });
