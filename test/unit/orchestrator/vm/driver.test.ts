@@ -122,12 +122,7 @@ test('a wake that fails is tried again, and the VM stays parked meanwhile', asyn
   const { driver, world } = setUp();
   driver.park();
   await driver.idle();
-  let failures = 0;
-  world.fault = (_call, name, when) => {
-    if (name !== 'switchOn' || when !== 'before' || failures > 0) return;
-    failures += 1;
-    throw new SeamlessError('HOST_UNREACHABLE', 'no QMP');
-  };
+  failOnce(world, 'switchOn');
   driver.wake(SYSCALL);
   await driver.idle();
   expect(driver.state.kind).toBe('parked');
@@ -145,12 +140,7 @@ test('a sink that was stopped again while a wake failed wakes the VM at the retr
   const { driver, world } = setUp();
   driver.park();
   await driver.idle();
-  let failures = 0;
-  world.fault = (_call, name, when) => {
-    if (name !== 'switchOn' || when !== 'before' || failures > 0) return;
-    failures += 1;
-    throw new SeamlessError('HOST_UNREACHABLE', 'no QMP');
-  };
+  failOnce(world, 'switchOn');
   driver.wake(SYSCALL);
   await driver.idle();
   expect(driver.state.kind).toBe('parked');
@@ -266,6 +256,16 @@ function setUp(over: { world?: World; journal?: Journal } = {}) {
   driver.start();
   onTestFinished(() => driver.stop());
   return { driver, world, journal };
+}
+
+/** The next call of this name fails before it does anything. */
+function failOnce(world: World, name: string): void {
+  let failures = 0;
+  world.fault = (_call, called, when) => {
+    if (called !== name || when !== 'before' || failures > 0) return;
+    failures += 1;
+    throw new SeamlessError('HOST_UNREACHABLE', `no ${name}`);
+  };
 }
 
 /** Stops the next call of this name; resolves with what lets it go on. */
