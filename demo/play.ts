@@ -7,6 +7,8 @@ import { type OperationView, view } from './service.ts';
 import type { Stage } from './stage.ts';
 
 const WAKE_TIMEOUT_MS = 60_000;
+/** Of the VM's memory, while it is parked. */
+const MOST_RESIDENT = 0.25;
 
 /** How a cycle ends: the act that brings the VM back, and the packet from which the client waits. */
 interface Wake {
@@ -80,6 +82,11 @@ async function playCycle(
   const qemuStatus = shown.qemuStatus ?? 'unknown';
   if (qemuStatus !== 'paused') violations.push(`expected QEMU to be paused while parked, is ${qemuStatus}`);
   const residentMiB = await stage.residentMiB();
+  if (residentMiB > stage.memoryMiB * MOST_RESIDENT) {
+    violations.push(
+      `expected at most ${MOST_RESIDENT * 100} % of ${stage.memoryMiB} MiB in memory while parked, are ${residentMiB} MiB`,
+    );
+  }
   // A ping of the last second may still be on its way: it is judged when its answer could have come.
   const quiet = quietFacts(stage.wire.packets, stage.address, stage.idleSsh.port, from, to - 0.5);
   if (quiet.pingsAnswered < quiet.pingsSent || quiet.pingsSent < parkedSeconds - 3) {
