@@ -42,7 +42,6 @@ const LEFT_OUT = ['doc/*', 'man/*', 'locale/*', 'info/*', 'lintian/*'].map(
   (what) => `--dpkgopt=path-exclude=/usr/share/${what}`,
 );
 
-const MIRROR = 'http://deb.debian.org/debian';
 /** Any fixed date: programs that stamp files (shadow's "last changed", for one) use it instead of today's. */
 const SOURCE_DATE_EPOCH = '1735689600';
 const PACKAGE_NAME = /^[a-z0-9][a-z0-9+.-]+$/;
@@ -71,16 +70,39 @@ export async function ensureBaseTree(
   if (kept.includes(key) && !fresh) return join(folder, key);
   for (const name of kept.filter((entry) => entry.endsWith('.partial'))) await removeTree(join(folder, name));
   report(`fetching and unpacking ${packages.length} Debian packages and what they need (about 1 min)`);
+  const mirror = await findMirror();
   const partial = join(folder, `${key}.partial`);
   try {
-    await mmdebstrap(partial, packages, join(folder, `${key}.preferences`));
+    await mmdebstrap(mirror, partial, packages, join(folder, `${key}.preferences`));
   } catch (cause) {
     await removeTree(partial);
-    throw unreachable(cause) ?? cause;
+    throw unreachable(mirror, cause) ?? cause;
   }
   if (fresh) await removeTree(join(folder, key));
   await rename(partial, join(folder, key));
   return join(folder, key);
+}
+
+/** Where this machine has its own Debian packages from: that can be reached, or it would not be set. */
+async function findMirror(): Promise<string> {
+  // apt tells the addresses of lists that it has; a machine may have none yet.
+  const mirror = (await mirrorOfLists()) ?? (await exec(['apt-get', 'update']).then(mirrorOfLists));
+  if (mirror) return mirror.replace(/\/$/, '');
+  throw new SeamlessError(
+    'PREREQUISITE_MISSING',
+    'expected a source of Debian packages (…/debian) in /etc/apt/sources.list or sources.list.d, got none; add one',
+  );
+}
+
+async function mirrorOfLists(): Promise<string | undefined> {
+  const { stdout } = await exec([
+    'apt-get',
+    'indextargets',
+    '--format',
+    '$(REPO_URI)',
+    'Created-By: Packages',
+  ]);
+  return stdout.split('\n').find((uri) => /\/debian\/?$/.test(uri));
 }
 
 /** Names the tree with these packages beyond the usual ones: what is asked for, not what Debian has of it today. */
@@ -92,7 +114,12 @@ export function baseKey(include: readonly string[]): string {
     .slice(0, 16);
 }
 
-async function mmdebstrap(target: string, packages: readonly string[], preferences: string): Promise<void> {
+async function mmdebstrap(
+  mirror: string,
+  target: string,
+  packages: readonly string[],
+  preferences: string,
+): Promise<void> {
   await writeFile(preferences, PREFERENCES);
   try {
     await exec(
@@ -108,8 +135,8 @@ async function mmdebstrap(target: string, packages: readonly string[], preferenc
         '--setup-hook=mkdir -p "$1/etc/apt/preferences.d" && cp "$PREFERENCES" "$1/etc/apt/preferences.d/seamless.pref"',
         'trixie',
         target,
-        `deb ${MIRROR} trixie main`,
-        `deb ${MIRROR} forky main`,
+        `deb ${mirror} trixie main`,
+        `deb ${mirror} forky main`,
       ],
       { timeoutMs: TIMEOUT_MS, env: { SOURCE_DATE_EPOCH, INITRD: 'No', PREFERENCES: preferences } },
     );
@@ -126,13 +153,13 @@ export async function removeTree(tree: string): Promise<void> {
   await exec(['rm', '--recursive', '--force', '--one-file-system', '--preserve-root=all', tree]);
 }
 
-function unreachable(cause: unknown): SeamlessError | null {
+function unreachable(mirror: string, cause: unknown): SeamlessError | null {
   const output = cause instanceof SeamlessError ? String(cause.details.output ?? '') : '';
   if (!/Could not resolve|Could not connect|Connection (refused|timed out)|Failed to fetch/.test(output))
     return null;
   return new SeamlessError(
     'PREREQUISITE_MISSING',
-    `Debian's packages at ${MIRROR} can't be reached; check the network and the apt proxy, then run this again`,
+    `Debian's packages at ${mirror} can't be reached; check the network and the apt proxy, then run this again`,
     { cause },
   );
 }
