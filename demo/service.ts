@@ -35,11 +35,6 @@ export class Service {
     return (await this.#seamless(['show', vm])) as VmView;
   }
 
-  /** One readable line: why it is parked or woke. */
-  async explain(vm: string): Promise<string> {
-    return (await exec([this.#command, '--socket', this.#socket, 'explain', vm])).stdout;
-  }
-
   async #seamless(args: string[]): Promise<unknown> {
     const argv: [string, ...string[]] = [this.#command, '--socket', this.#socket, ...args, '--json'];
     return JSON.parse((await exec(argv, { timeoutMs: 180_000 })).stdout) as unknown;

@@ -66,7 +66,6 @@ async function switchOff(
   await stage('balloonAgain', () => inflateBalloon(deps, { dropCaches: false }, wanted));
   if (!wanted.aborted) await qmp.execute('stop');
   await stage('trim', () => cgroup.squeeze(TRIM_BYTES, wanted));
-  await cgroup.lift();
   // Wanted in the very moment of the pause: the unpark that follows begins with `switchOn`, gladly repeated.
   if (wanted.aborted) await switchOn(deps);
   return { off: !wanted.aborted, residentBeforeBytes, residentAfterBytes: await cgroup.resident() };

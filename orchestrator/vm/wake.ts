@@ -17,28 +17,16 @@ export function sinkWake(trigger: Trigger | null): Wake {
 
 export function synWake({ source, sourcePort, destination, port }: SynEvent): Wake {
   const from = source.includes(':') ? `[${source}]:${sourcePort}` : `${source}:${sourcePort}`;
-  return {
-    cause: 'syn',
-    trigger: {
-      program: null,
-      pid: null,
-      syscall: 'SYN',
-      detail: `from ${from} to port ${port} of ${destination}`,
-    },
-  };
+  return byConnection(`from ${from} to port ${port} of ${destination}`);
 }
 
 /** Connection requests that wait, whose packet-in was not seen. */
 export function heldWake(packets: number): Wake {
-  return {
-    cause: 'syn',
-    trigger: {
-      program: null,
-      pid: null,
-      syscall: 'SYN',
-      detail: `${packets} packets were waiting for the VM`,
-    },
-  };
+  return byConnection(`${packets} packets were waiting for the VM`);
+}
+
+function byConnection(detail: string): Wake {
+  return { cause: 'syn', trigger: { program: null, pid: null, syscall: 'SYN', detail } };
 }
 
 /** One readable line. */

@@ -117,15 +117,7 @@ test('connection requests that came during the park wake the VM as soon as they 
 });
 
 test('a wake that fails is tried again, and the VM stays parked meanwhile', async () => {
-  vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
-  onTestFinished(() => void vi.useRealTimers());
-  const { driver, world } = setUp();
-  driver.park();
-  await driver.idle();
-  failOnce(world, 'switchOn');
-  driver.wake(SYSCALL);
-  await driver.idle();
-  expect(driver.state.kind).toBe('parked');
+  const { driver, world } = await afterFailedWake();
   world.assertAtRest('parked');
   driver.wake(SYSCALL);
   expect(driver.state.kind).toBe('parked');
@@ -135,15 +127,7 @@ test('a wake that fails is tried again, and the VM stays parked meanwhile', asyn
 });
 
 test('a sink that was stopped again while a wake failed wakes the VM at the retry, though no event says so', async () => {
-  vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
-  onTestFinished(() => void vi.useRealTimers());
-  const { driver, world } = setUp();
-  driver.park();
-  await driver.idle();
-  failOnce(world, 'switchOn');
-  driver.wake(SYSCALL);
-  await driver.idle();
-  expect(driver.state.kind).toBe('parked');
+  const { driver, world } = await afterFailedWake();
   if (world.sink) world.sink.state = 'frozen';
   await vi.advanceTimersByTimeAsync(1000);
   await vi.waitFor(() => expect(driver.state.kind).not.toBe('parked'));
@@ -256,6 +240,20 @@ function setUp(over: { world?: World; journal?: Journal } = {}) {
   driver.start();
   onTestFinished(() => driver.stop());
   return { driver, world, journal };
+}
+
+/** Parked again, since the VM could not be switched on; the retry waits for the clock. */
+async function afterFailedWake() {
+  vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
+  onTestFinished(() => void vi.useRealTimers());
+  const { driver, world } = setUp();
+  driver.park();
+  await driver.idle();
+  failOnce(world, 'switchOn');
+  driver.wake(SYSCALL);
+  await driver.idle();
+  expect(driver.state.kind).toBe('parked');
+  return { driver, world };
 }
 
 /** The next call of this name fails before it does anything. */
