@@ -11,4 +11,6 @@ export interface Trigger {
   /** Name of the filter's rule, see docs/activity.md. */
   rule: string;
   fd?: { number: number; kind: string; target: string };
+  /** Whom it served: the peer of the network socket on which the thread last received, `203.0.113.7:51312`. */
+  client?: string;
 }
