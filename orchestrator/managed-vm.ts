@@ -18,6 +18,7 @@ import type { Ports } from './sagas/ports.ts';
 import { unparkSaga } from './sagas/unpark.ts';
 import { suspendToRam } from './suspend/suspend-to-ram.ts';
 import { suspendToSwap } from './suspend/suspend-to-swap.ts';
+import { workingSet } from './suspend/working-set.ts';
 import { VmDriver } from './vm/driver.ts';
 import { synWake } from './vm/wake.ts';
 
@@ -60,7 +61,14 @@ export function manageVm(deps: ManagedVmDeps): ManagedVm & { start(): void; clos
   const power =
     config.switchOff === 'ram'
       ? suspendToRam({ qmp, cgroup })
-      : suspendToSwap({ qmp, cgroup, vmAgent, rehearse, log });
+      : suspendToSwap({
+          ...{ qmp, cgroup, vmAgent, rehearse, log },
+          workingSet: workingSet({
+            ...{ vm: vm.name, host: vmHost.transport, cgroup, log },
+            program: join(import.meta.dirname, '../build/working-set'),
+            runDir: runDirOf(config, vm.host),
+          }),
+        });
   const ports: Ports = {
     vm: vm.name,
     sinkServer: sink.name,

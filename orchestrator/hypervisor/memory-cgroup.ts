@@ -20,6 +20,8 @@ export interface MemoryCgroup {
   lift(): Promise<void>;
   /** Resident bytes of the group’s processes: `Rss` of /proc/PID/smaps_rollup, shared libraries included. */
   resident(): Promise<number>;
+  /** PID of the one with most resident memory: QEMU. */
+  mainProcess(): Promise<number>;
 }
 
 const STROKE_BYTES = 48 * 1024 * 1024;
@@ -46,6 +48,7 @@ export function memoryCgroup(host: HostTransport, path: string): MemoryCgroup {
     squeeze: async (floorBytes, wanted) => (await cgroup()).squeeze(floorBytes, wanted),
     lift: async () => (await cgroup()).lift(),
     resident: async () => (await cgroup()).resident(),
+    mainProcess: async () => (await cgroup()).mainProcess(),
   };
 }
 
@@ -72,7 +75,7 @@ function cgroupV1(host: HostTransport, path: string): MemoryCgroup {
     write('memory.oom_control', state === 'off' ? 1 : 0).catch(() => {});
   return {
     usage,
-    resident: () => residentOf(host, `${path}/cgroup.procs`),
+    ...residents(host, `${path}/cgroup.procs`),
     async squeeze(floorBytes, wanted) {
       await oomKiller('off');
       const stroke = (bytes: number) => write('memory.limit_in_bytes', bytes).finally(noLimit);
@@ -91,7 +94,7 @@ function cgroupV2(host: HostTransport, path: string): MemoryCgroup {
     host.writeFile(`${path}/memory.reclaim`, String(Math.max(0, (await usage()) - bytes)));
   return {
     usage,
-    resident: () => residentOf(host, `${path}/cgroup.procs`),
+    ...residents(host, `${path}/cgroup.procs`),
     squeeze: (floorBytes, wanted) => inStrokes(usage, reclaimTo, floorBytes, wanted),
     lift: () => host.writeFile(`${path}/memory.high`, 'max'),
   };
@@ -125,13 +128,26 @@ function isBusy(thrown: unknown): boolean {
   return ['EBUSY', 'EAGAIN', 'EINTR'].includes((cause as NodeJS.ErrnoException)?.code ?? '');
 }
 
-async function residentOf(host: HostTransport, procsFile: string): Promise<number> {
-  const pids = (await host.readFile(procsFile)).split('\n').filter(Boolean);
-  const each = pids.map(async (pid) => {
-    const rollup = await host.readFile(`/proc/${pid}/smaps_rollup`).catch(() => '');
-    return Number(/^Rss:\s+(\d+) kB/m.exec(rollup)?.[1] ?? 0) * 1024;
-  });
-  return (await Promise.all(each)).reduce((sum, bytes) => sum + bytes, 0);
+function residents(host: HostTransport, procsFile: string): Pick<MemoryCgroup, 'resident' | 'mainProcess'> {
+  const read = async () => {
+    const pids = (await host.readFile(procsFile)).split('\n').filter(Boolean).map(Number);
+    const each = pids.map(async (pid) => {
+      const rollup = await host.readFile(`/proc/${pid}/smaps_rollup`).catch(() => '');
+      return { pid, bytes: Number(/^Rss:\s+(\d+) kB/m.exec(rollup)?.[1] ?? 0) * 1024 };
+    });
+    return Promise.all(each);
+  };
+  return {
+    resident: async () => (await read()).reduce((sum, { bytes }) => sum + bytes, 0),
+    async mainProcess() {
+      const [main] = (await read()).sort((a, b) => b.bytes - a.bytes);
+      if (main) return main.pid;
+      throw new SeamlessError(
+        'HOST_UNREACHABLE',
+        `Expected a process in ${procsFile} of ${host.name}, got none`,
+      );
+    },
+  };
 }
 
 async function readNumber(host: HostTransport, file: string): Promise<number> {

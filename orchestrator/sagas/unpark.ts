@@ -203,7 +203,7 @@ async function restoreInVm({ vmAgent }: Ports, imageId: string, signal: AbortSig
 
 /** The VM is live and serves: what can’t be tidied now is forgotten at the next park, and no reason to be stuck. */
 async function tidy(ports: Ports, state: UnparkState, { signal, log }: StepContext): Promise<undefined> {
-  const { vm, vmAgent, sinkAgent, network } = ports;
+  const { vm, vmAgent, sinkAgent, network, power } = ports;
   const call = { signal, timeoutMs: 10_000 };
   const left = (what: string) => (error: unknown) => log.warn('tidy.left', { what, error });
   await Promise.all([
@@ -215,6 +215,7 @@ async function tidy(ports: Ports, state: UnparkState, { signal, log }: StepConte
     vmAgent
       .call('discard', { imageId: state.parkImageId, force: true }, call)
       .catch(left('the park’s image')),
+    power.woken(),
   ]);
   return undefined;
 }

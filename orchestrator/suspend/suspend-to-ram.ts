@@ -15,5 +15,6 @@ export function suspendToRam({ qmp, cgroup }: { qmp: Qmp; cgroup: MemoryCgroup }
     async switchOn() {
       await qmp.execute('cont');
     },
+    async woken() {},
   };
 }

@@ -5,7 +5,7 @@
  *   just the pages that a wake needs) → balloon over what that freed → pause → trim to 168 MiB
  *
  * The trim is ours, not the paper's: a slow dummy restore brings back more than the wake will use. Reclaim takes what was
- * used longest ago, so the wake's pages stay.
+ * used longest ago, so the wake's pages stay. What went out all the same is read at the wake in one go (working-set.ts).
  *
  * `wanted` makes each step return early; then the VM runs, and the balloon goes down again. What fails frees less
  * memory, and loses nothing.
@@ -17,6 +17,7 @@ import type { Qmp } from '../hypervisor/qmp.ts';
 import type { Agent } from '../sagas/ports.ts';
 import { inflateBalloon } from './balloon.ts';
 import type { SwitchOff, SwitchOffResult } from './switch-off.ts';
+import type { WorkingSet } from './working-set.ts';
 
 export interface SuspendToSwapDeps {
   qmp: Qmp;
@@ -24,6 +25,7 @@ export interface SuspendToSwapDeps {
   vmAgent: Agent<VmAgentApi>;
   /** Has the sink agent send an image to the guest for nothing. */
   rehearse(signal: AbortSignal): Promise<unknown>;
+  workingSet: WorkingSet;
   log: Log;
 }
 
@@ -35,6 +37,7 @@ export function suspendToSwap(deps: SuspendToSwapDeps): SwitchOff {
     method: 'swap',
     switchOff: (imageId, wanted) => switchOff(deps, imageId, wanted),
     switchOn: () => switchOn(deps),
+    woken: () => deps.workingSet.record(),
   };
 }
 
@@ -65,6 +68,7 @@ async function switchOff(
   );
   await stage('balloonAgain', () => inflateBalloon(deps, { dropCaches: false }, wanted));
   if (!wanted.aborted) await qmp.execute('stop');
+  if (!wanted.aborted) await deps.workingSet.record({ unlessKnown: true });
   await stage('trim', () => cgroup.squeeze(TRIM_BYTES, wanted));
   // Wanted in the very moment of the pause: the unpark that follows begins with `switchOn`, gladly repeated.
   if (wanted.aborted) await switchOn(deps);
@@ -72,8 +76,9 @@ async function switchOff(
 }
 
 /** `cont` first: everything else can wait for the guest, the guest for nothing. */
-async function switchOn({ qmp, cgroup }: SuspendToSwapDeps): Promise<void> {
+async function switchOn({ qmp, cgroup, workingSet }: SuspendToSwapDeps): Promise<void> {
   await Promise.all([qmp.execute('cont'), deflateBalloon(qmp), cgroup.lift()]);
+  void workingSet.prefetch(); // beside the wake, which need not wait for it
 }
 
 /** The device takes a size, not “none”: one above the VM’s memory is cut to it. */

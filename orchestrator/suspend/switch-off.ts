@@ -14,4 +14,6 @@ export interface SwitchOff {
   switchOff(imageId: string, wanted: AbortSignal): Promise<SwitchOffResult>;
   /** The VM runs when this resolves; its memory comes back on demand. */
   switchOn(): Promise<void>;
+  /** The wake is over and the processes run again: the time to learn what it used. Never fails. */
+  woken(): Promise<void>;
 }

@@ -83,6 +83,7 @@ export class World {
             return { off: !wanted.aborted, residentBeforeBytes: 100, residentAfterBytes: 10 };
           }),
         switchOn: () => call('switchOn', () => void (this.power = 'on')),
+        woken: async () => {},
       },
     };
   }

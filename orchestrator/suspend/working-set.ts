@@ -1,0 +1,58 @@
+/**
+ * What of its memory a VM uses when it wakes. Recorded at the end of each wake (before the first one: after the dummy
+ * restore), and read from swap at the next, all at once and while the guest already runs: a guest that faults its pages in
+ * one after the other waits for the disk at each. The record lies on the hypervisor, as ranges of addresses of its process;
+ * one that is out of date costs reads for nothing, no more.
+ */
+import { join } from 'node:path';
+import type { Log, LogFields } from '../../common/log.ts';
+import type { HostTransport } from '../host/transport.ts';
+import type { MemoryCgroup } from '../hypervisor/memory-cgroup.ts';
+
+export interface WorkingSet {
+  /** Notes what is in memory now. With `unlessKnown` only when there is no record of this process. Never fails. */
+  record(options?: { unlessKnown: boolean }): Promise<void>;
+  /** Has the recorded pages read that are in swap. Resolves when they have been asked for. Never fails. */
+  prefetch(): Promise<void>;
+}
+
+export interface WorkingSetDeps {
+  vm: string;
+  host: HostTransport;
+  cgroup: MemoryCgroup;
+  /** The compiled helper, `build/working-set`, on that host. */
+  program: string;
+  /** Folder on that host. */
+  runDir: string;
+  log: Log;
+}
+
+const TIMEOUT_MS = 10_000;
+
+export function workingSet({ vm, host, cgroup, program, runDir, log }: WorkingSetDeps): WorkingSet {
+  /** The process of the record; a VM that has been started anew has another one. */
+  let recorded: number | null = null;
+  const file = (pid: number) => join(runDir, `working-set-${vm}-${pid}`);
+  const run = async (action: 'record' | 'prefetch', pid: number) => {
+    const { stdout } = await host.run([program, action, String(pid), file(pid)], { timeoutMs: TIMEOUT_MS });
+    log.info(`workingSet.${action}`, JSON.parse(stdout) as LogFields);
+  };
+  const quietly = (action: string, work: () => Promise<void>) =>
+    work().catch((error) => log.warn(`workingSet.${action}Failed`, { error }));
+  return {
+    record: ({ unlessKnown } = { unlessKnown: false }) =>
+      quietly('record', async () => {
+        const pid = await cgroup.mainProcess();
+        if (unlessKnown && pid === recorded) return;
+        await run('record', pid);
+        recorded = pid;
+      }),
+    prefetch: () =>
+      quietly('prefetch', async () => {
+        const pid = await cgroup.mainProcess();
+        // After a restart of this service the record of before is still there, or there is none: then it says so.
+        await run('prefetch', pid);
+        recorded = pid;
+      }),
+  };
+}

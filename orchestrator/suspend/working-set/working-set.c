@@ -1,0 +1,176 @@
+/*
+ * working-set record PID FILE     writes which pages of the process are in memory
+ * working-set prefetch PID FILE   asks the kernel to read those of them that are in swap, all at once
+ *
+ * A VM that wakes faults its pages in one after the other, each fault waiting for the disk; asked for beforehand, they come
+ * in large reads while the guest already runs. FILE holds ranges of page numbers, pairs of little-endian 64-bit numbers
+ * (first, count). Prints one line of JSON. Needs CAP_SYS_PTRACE and CAP_SYS_NICE. See pagemap(5), process_madvise(2).
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <time.h>
+#include <unistd.h>
+
+#define PRESENT (1ull << 63)
+#define SWAPPED (1ull << 62)
+#define PAGEMAP_BATCH 65536
+#define RANGES_PER_CALL 512
+
+struct range {
+	uint64_t first, count;
+};
+
+static size_t page_size;
+
+static _Noreturn void fail(const char *what)
+{
+	fprintf(stderr, "working-set: %s: %s\n", what, strerror(errno));
+	exit(1);
+}
+
+static int open_of(const char *pid, const char *name)
+{
+	char path[64];
+
+	snprintf(path, sizeof(path), "/proc/%.20s/%s", pid, name);
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		fail(path);
+	return fd;
+}
+
+/* Calls `visit` for each run of pages in [first, end) whose entry in pagemap has `flag`. */
+static void each_run(int pagemap, uint64_t first, uint64_t end, uint64_t flag, void (*visit)(struct range, void *), void *self)
+{
+	static uint64_t entries[PAGEMAP_BATCH];
+	struct range run = { first, 0 };
+
+	while (first < end) {
+		size_t wanted = end - first < PAGEMAP_BATCH ? end - first : PAGEMAP_BATCH;
+		ssize_t got = pread(pagemap, entries, wanted * sizeof(*entries), (off_t)(first * sizeof(*entries)));
+		if (got <= 0)
+			break;
+		for (size_t i = 0; i < (size_t)got / sizeof(*entries); i++, first++) {
+			if (!(entries[i] & flag))
+				continue;
+			if (run.count && run.first + run.count == first) {
+				run.count++;
+				continue;
+			}
+			if (run.count)
+				visit(run, self);
+			run = (struct range){ first, 1 };
+		}
+	}
+	if (run.count)
+		visit(run, self);
+}
+
+struct recording {
+	FILE *file;
+	uint64_t pages, ranges;
+};
+
+static void write_range(struct range range, void *self)
+{
+	struct recording *recording = self;
+
+	if (fwrite(&range, sizeof(range), 1, recording->file) != 1)
+		fail("write");
+	recording->pages += range.count;
+	recording->ranges++;
+}
+
+/* Private memory that can be written: the guest's, and QEMU's own. Files are read by the page cache's own means. */
+static void record(const char *pid, const char *path)
+{
+	char partial[4096], line[512], permissions[5];
+	struct recording recording = { 0 };
+	uint64_t from, to;
+	int pagemap = open_of(pid, "pagemap");
+	FILE *maps = fdopen(open_of(pid, "maps"), "r");
+
+	snprintf(partial, sizeof(partial), "%s.partial", path);
+	recording.file = fopen(partial, "we");
+	if (!maps || !recording.file)
+		fail(partial);
+	while (fgets(line, sizeof(line), maps))
+		if (sscanf(line, "%" SCNx64 "-%" SCNx64 " %4s", &from, &to, permissions) == 3 && !strncmp(permissions, "rw", 2))
+			each_run(pagemap, from / page_size, to / page_size, PRESENT, write_range, &recording);
+	if (fclose(recording.file) || rename(partial, path))
+		fail(path);
+	printf("{\"pages\":%" PRIu64 ",\"ranges\":%" PRIu64 "}\n", recording.pages, recording.ranges);
+}
+
+struct prefetch {
+	int pidfd;
+	struct iovec waiting[RANGES_PER_CALL];
+	size_t count;
+	uint64_t pages, ranges, refused;
+};
+
+static void flush(struct prefetch *prefetch)
+{
+	if (prefetch->count && syscall(SYS_process_madvise, prefetch->pidfd, prefetch->waiting, prefetch->count, MADV_WILLNEED, 0) < 0) {
+		/* A mapping of the list is gone: one by one, so that it spoils no others. */
+		for (size_t i = 0; i < prefetch->count; i++)
+			if (syscall(SYS_process_madvise, prefetch->pidfd, &prefetch->waiting[i], 1, MADV_WILLNEED, 0) < 0)
+				prefetch->refused++;
+	}
+	prefetch->count = 0;
+}
+
+static void want(struct range range, void *self)
+{
+	struct prefetch *prefetch = self;
+
+	prefetch->waiting[prefetch->count++] =
+		(struct iovec){ (void *)(uintptr_t)(range.first * page_size), range.count * page_size };
+	prefetch->pages += range.count;
+	prefetch->ranges++;
+	if (prefetch->count == RANGES_PER_CALL)
+		flush(prefetch);
+}
+
+static void prefetch(const char *pid, const char *path)
+{
+	struct prefetch prefetch = { .pidfd = (int)syscall(SYS_pidfd_open, atoi(pid), 0) };
+	int pagemap = open_of(pid, "pagemap");
+	FILE *file = fopen(path, "re");
+	struct range range;
+	struct timespec from, to;
+
+	if (prefetch.pidfd < 0)
+		fail("pidfd_open");
+	if (!file)
+		fail(path);
+	clock_gettime(CLOCK_MONOTONIC, &from);
+	while (fread(&range, sizeof(range), 1, file) == 1)
+		each_run(pagemap, range.first, range.first + range.count, SWAPPED, want, &prefetch);
+	flush(&prefetch);
+	clock_gettime(CLOCK_MONOTONIC, &to);
+	printf("{\"pages\":%" PRIu64 ",\"ranges\":%" PRIu64 ",\"refused\":%" PRIu64 ",\"ms\":%ld}\n", prefetch.pages, prefetch.ranges,
+	       prefetch.refused, (to.tv_sec - from.tv_sec) * 1000 + (to.tv_nsec - from.tv_nsec) / 1000000);
+}
+
+int main(int argc, char **argv)
+{
+	page_size = (size_t)sysconf(_SC_PAGESIZE);
+	if (argc == 4 && !strcmp(argv[1], "record"))
+		record(argv[2], argv[3]);
+	else if (argc == 4 && !strcmp(argv[1], "prefetch"))
+		prefetch(argv[2], argv[3]);
+	else {
+		fputs("usage: working-set record|prefetch PID FILE\n", stderr);
+		return 2;
+	}
+	return 0;
+}
