@@ -6,6 +6,8 @@ import { readFileSync } from 'node:fs';
 import Type from 'typebox';
 import Value from 'typebox/value';
 import { SeamlessError } from '../common/errors.ts';
+import { parsePrefix, prefixToText } from '../ovs/openflow/prefix.ts';
+import type { ConnectionPolicy } from '../sink-agent/api.ts';
 
 const strict = { additionalProperties: false } as const;
 const name = (description: string) =>
@@ -48,6 +50,11 @@ const Sink = Type.Object(
   strict,
 );
 
+const Syn = Type.Union([Type.Literal('hold'), Type.Literal('accept')], {
+  description:
+    'hold: it waits and wakes the VM; accept: the sink takes it, and only what it then needs wakes.',
+});
+
 const Vm = Type.Object(
   {
     name: name('Of the VM.'),
@@ -65,6 +72,17 @@ const Vm = Type.Object(
     agent,
     sink: text('Its sink server, one of `sinks`.'),
     template: text('Name of its template; the agents compare the identity.'),
+    ports: Type.Optional(
+      Type.Record(Type.String(), Type.Object({ syn: Syn }, strict), {
+        description: 'By `tcp/PORT`: how a new connection is met while the VM is parked; hold unless told.',
+      }),
+    ),
+    healthChecks: Type.Optional(
+      Type.Array(Type.String(), {
+        description:
+          'Addresses and prefixes whose TCP connects the sink answers without a wake, on every listening port.',
+      }),
+    ),
   },
   strict,
 );
@@ -99,6 +117,15 @@ export type HostConfig = Type.Static<typeof Host>;
 export type SinkConfig = Type.Static<typeof Sink>;
 export type VmConfig = Type.Static<typeof Vm>;
 export type Config = Type.Static<typeof Config>;
+
+/** How a VM's new connections are met while it is parked. */
+export function connectionPolicy({ ports = {}, healthChecks = [] }: VmConfig): ConnectionPolicy {
+  const accepted = Object.entries(ports).filter(([, { syn }]) => syn === 'accept');
+  return {
+    acceptPorts: accepted.map(([key]) => Number(key.slice('tcp/'.length))),
+    healthChecks: healthChecks.map((text) => prefixToText(parsePrefix(text))),
+  };
+}
 
 /** Reads and checks the file; throws `CONFIG_INVALID` with every problem in `details.problems`. */
 export function loadConfig(path: string): Config {
@@ -147,7 +174,23 @@ function referenceProblems({ hosts, sinks, vms }: Config): string[] {
     ...sinks.flatMap((sink, index) => unknown(hosts, sink.host, `/sinks/${index}/host`)),
     ...vms.flatMap((vm, index) => unknown(hosts, vm.host, `/vms/${index}/host`)),
     ...vms.flatMap((vm, index) => unknown(sinks, vm.sink, `/vms/${index}/sink`)),
+    ...vms.flatMap((vm, index) => connectionProblems(vm, `/vms/${index}`)),
   ];
+}
+
+function connectionProblems({ ports = {}, healthChecks = [] }: VmConfig, at: string): string[] {
+  const isPort = (key: string) => /^tcp\/[1-9]\d{0,4}$/.test(key) && Number(key.slice(4)) <= 65_535;
+  const odd = Object.keys(ports).filter((key) => !isPort(key));
+  const problems = odd.map((key) => `${at}/ports: expected a key like “tcp/443”, got “${key}”`);
+  for (const [index, source] of healthChecks.entries()) {
+    try {
+      const { bits } = parsePrefix(source);
+      if (bits === 0) problems.push(`${at}/healthChecks/${index}: expected some sources, got all of them`);
+    } catch (error) {
+      problems.push(`${at}/healthChecks/${index}: ${(error as Error).message}`);
+    }
+  }
+  return problems;
 }
 
 function freeze<T>(value: T): T {

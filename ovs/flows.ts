@@ -5,7 +5,11 @@
  *   awake    to the VM → its port                               to the VM → tunnel (back, if it came from there);
  *                                                               from the sink → drop
  *   parked   to the VM → tunnel; from the VM → drop;            to the VM → sink; from the sink → as a switch;
- *            SYN to a held port → VM's port + packet-in         SYN to a held port → tunnel
+ *            SYN to a held port → VM's port + packet-in;        SYN to a held port → tunnel;
+ *            SYN of a health check → tunnel                     SYN of a health check → sink
+ *
+ * A closed sink may still send one thing, TCP connection requests to the VM: those that it took from clients and has not
+ * answered (the accept gate's, see sink-agent/syscall-filter/accept-gate.h).
  *
  * The base flow (NORMAL at priority 0) is not ours. A flow for the VM exists in the awake state too, so that a MAC
  * address learned on the wrong side can't swallow its packets. In the parked state a SYN goes to the VM's own port,
@@ -18,6 +22,7 @@ import { createHash } from 'node:crypto';
 import { type Action, PORT } from './openflow/actions.ts';
 import type { FlowSpec } from './openflow/flow-mod.ts';
 import { ETH_TYPE, IP_PROTO, type Match, TCP_FLAG } from './openflow/match.ts';
+import { parsePrefix, prefixToText } from './openflow/prefix.ts';
 
 export type RedirectState = 'awake' | 'parked';
 
@@ -27,6 +32,8 @@ export interface VmPlacement {
   mac: string;
   /** Services whose connection requests are held while the VM is parked, instead of reaching the sink. */
   heldTcpPorts: readonly number[];
+  /** Addresses and prefixes whose connection requests reach the sink all the same. */
+  healthChecks?: readonly string[];
 }
 
 /** OpenFlow port numbers on the VM's bridge. */
@@ -43,7 +50,7 @@ export interface SinkBridgePorts {
 
 export const COOKIE_PREFIX = 0x5ea1_1e55n;
 export const COOKIE_MASK = 0xffff_ffff_ffff_ffffn;
-const PRIORITY = { to: 1000, back: 1050, heldSyn: 1100, from: 1200 } as const;
+const PRIORITY = { to: 1000, back: 1050, heldSyn: 1100, check: 1150, from: 1200, returned: 1250 } as const;
 /** Enough for Ethernet, a VLAN tag, IPv6 and the TCP ports. */
 const SYN_BYTES = 128;
 
@@ -63,6 +70,7 @@ export function vmBridgeFlows(vm: VmPlacement, state: RedirectState, ports: VmBr
     flow(PRIORITY.to, { ethDst: vm.mac }, [toTunnel]),
     flow(PRIORITY.from, { inPort: ports.vmPort, ethSrc: vm.mac }, []),
     ...heldSyns(vm).map((match) => flow(PRIORITY.heldSyn, match, [toVm, trigger])),
+    ...checks(vm).map((match) => flow(PRIORITY.check, match, [toTunnel])),
   ];
 }
 
@@ -77,13 +85,20 @@ export function sinkBridgeFlows(vm: VmPlacement, state: RedirectState, ports: Si
         { type: 'output', port: PORT.inPort },
       ]),
     ];
-    if (sinkPort !== undefined) flows.push(flow(PRIORITY.from, { inPort: sinkPort }, []));
-    return flows;
+    if (sinkPort === undefined) return flows;
+    const returned = eachIp((ip) => ({ inPort: sinkPort, ethDst: vm.mac, ...ip, tcpFlags: SYN }));
+    return [
+      ...flows,
+      flow(PRIORITY.from, { inPort: sinkPort }, []),
+      ...returned.map((match) => flow(PRIORITY.returned, match, [toTunnel])),
+    ];
   }
+  const toSink: Action = { type: 'output', port: sinkPort };
   return [
-    flow(PRIORITY.to, { ethDst: vm.mac }, [{ type: 'output', port: sinkPort }]),
+    flow(PRIORITY.to, { ethDst: vm.mac }, [toSink]),
     flow(PRIORITY.from, { inPort: sinkPort }, [{ type: 'normal' }]),
     ...heldSyns(vm).map((match) => flow(PRIORITY.heldSyn, match, [toTunnel])),
+    ...checks(vm).map((match) => flow(PRIORITY.check, match, [toSink])),
   ];
 }
 
@@ -97,16 +112,29 @@ function flowMaker(vm: VmPlacement) {
   });
 }
 
-/** SYN without ACK to each held port, over IPv4 and IPv6. */
+/** Without ACK: a connection request. */
+const SYN = { value: TCP_FLAG.syn, mask: TCP_FLAG.syn | TCP_FLAG.ack };
+
+/** SYN to each held port. */
 function heldSyns(vm: VmPlacement): Match[] {
-  const tcpFlags = { value: TCP_FLAG.syn, mask: TCP_FLAG.syn | TCP_FLAG.ack };
   return vm.heldTcpPorts.flatMap((tcpDst) =>
-    [ETH_TYPE.ipv4, ETH_TYPE.ipv6].map((ethType) => ({
-      ethDst: vm.mac,
-      ethType,
-      ipProto: IP_PROTO.tcp,
-      tcpDst,
-      tcpFlags,
-    })),
+    eachIp((ip) => ({ ethDst: vm.mac, ...ip, tcpDst, tcpFlags: SYN })),
   );
+}
+
+/** SYN of each listed source, to whatever port: a closed one is refused by the sink. */
+function checks({ mac, healthChecks = [] }: VmPlacement): Match[] {
+  return healthChecks.map((text) => {
+    const prefix = parsePrefix(text);
+    const source = prefixToText(prefix);
+    const ip =
+      prefix.family === 4
+        ? { ethType: ETH_TYPE.ipv4, ipv4Src: source }
+        : { ethType: ETH_TYPE.ipv6, ipv6Src: source };
+    return { ethDst: mac, ...ip, ipProto: IP_PROTO.tcp, tcpFlags: SYN };
+  });
+}
+
+function eachIp(match: (ip: { ethType: number; ipProto: number }) => Match): Match[] {
+  return [ETH_TYPE.ipv4, ETH_TYPE.ipv6].map((ethType) => match({ ethType, ipProto: IP_PROTO.tcp }));
 }

@@ -45,11 +45,25 @@ export interface AgentAddress {
   serverName: string;
 }
 
+/** How new connections are met while the VM is parked. TCP ports that are not listed are held outside the sink. */
+export interface ConnectionPolicy {
+  /** TCP ports whose connections the processes accept in the sink. */
+  acceptPorts: number[];
+  /** Addresses and prefixes whose TCP connects are answered in the sink, on every listening port, without its processes. */
+  healthChecks: string[];
+}
+
 export interface SinkAgentApi {
   describe: { params: Record<string, never>; result: SinkServerDescription };
   /** Makes the container of `vm`: namespaces, root tree from the template, PID 1, a port not yet reachable. */
   prepare: {
-    params: { vm: string; templateId: string; network: NetworkIdentity; vmAgent: AgentAddress };
+    params: {
+      vm: string;
+      templateId: string;
+      network: NetworkIdentity;
+      vmAgent: AgentAddress;
+      connections?: ConnectionPolicy;
+    };
     result: SinkStatus;
   };
   /** Fetches image `imageId` from the vm-agent and verifies it (`IMAGE_CORRUPT`). */

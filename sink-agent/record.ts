@@ -7,7 +7,7 @@
 import { mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { NetworkIdentity } from '../criu/manifest.ts';
-import type { AgentAddress, SinkState } from './api.ts';
+import type { AgentAddress, ConnectionPolicy, SinkState } from './api.ts';
 import type { ProcessIdentity } from './sandbox/process.ts';
 import type { Trigger } from './trigger.ts';
 
@@ -17,6 +17,7 @@ export interface SinkRecord {
   templateId: string;
   network: NetworkIdentity;
   vmAgent: AgentAddress;
+  connections: ConnectionPolicy;
   /** PID 1 of the container, as the host numbers it; `null` while there is no container. */
   init: ProcessIdentity | null;
   /** Its processes have run here: the VM's image of them is older. */

@@ -1,7 +1,7 @@
 /** All sinks of this server by VM, and the news of them. */
 import { SeamlessError } from '../common/errors.ts';
 import type { EventSource } from '../wire/rpc-server.ts';
-import type { SinkAgentApi, SinkAgentEvent, SinkStatus } from './api.ts';
+import type { ConnectionPolicy, SinkAgentApi, SinkAgentEvent, SinkStatus } from './api.ts';
 import { safeName } from './names.ts';
 import { Sink, type SinkSurroundings } from './sink.ts';
 
@@ -51,6 +51,7 @@ export async function openRegistry(around: Omit<SinkSurroundings, 'changed'>): P
       }
       if (existing) await registry.destroy(vm, false);
       const { templateId, network, vmAgent } = params;
+      const connections = params.connections ?? ALL_HELD;
       const sink = new Sink(surroundings, {
         ...{
           version: 1,
@@ -58,6 +59,7 @@ export async function openRegistry(around: Omit<SinkSurroundings, 'changed'>): P
           templateId,
           network,
           vmAgent,
+          connections,
           init: null,
           state: 'prepared',
           ran: false,
@@ -95,10 +97,10 @@ export async function openRegistry(around: Omit<SinkSurroundings, 'changed'>): P
   return registry;
 }
 
-function isFor(sink: Sink, { templateId, network, vmAgent }: SinkAgentApi['prepare']['params']): boolean {
-  const { record } = sink;
-  const asText = (value: unknown) => JSON.stringify(value);
-  return (
-    asText([record.templateId, record.network, record.vmAgent]) === asText([templateId, network, vmAgent])
-  );
+const ALL_HELD: ConnectionPolicy = { acceptPorts: [], healthChecks: [] };
+
+function isFor(sink: Sink, params: SinkAgentApi['prepare']['params']): boolean {
+  const { templateId, network, vmAgent, connections } = sink.record;
+  const wanted = [params.templateId, params.network, params.vmAgent, params.connections ?? ALL_HELD];
+  return JSON.stringify([templateId, network, vmAgent, connections]) === JSON.stringify(wanted);
 }

@@ -12,6 +12,7 @@ import { createRpcClient, type RpcClient } from '../wire/rpc-client.ts';
 import type { TlsMaterial } from '../wire/tls.ts';
 import type { SinkState, SinkStatus } from './api.ts';
 import { abandonDump, dumpImage, treesGone, undoDump } from './checkpoint.ts';
+import { connectionPlan, ensureConnectionRules } from './connections.ts';
 import { Container, type ContainerSurroundings } from './container.ts';
 import { Ledger, type LedgerOptions } from './ledger.ts';
 import { admit, mayHoldOnlyCopy, type SinkRequest } from './lifecycle.ts';
@@ -105,9 +106,10 @@ export class Sink {
       const target = await this.#container.ensure();
       await this.#ledger.step('restoring', { stepImageId: imageId });
       try {
+        await this.#meetConnections(target.init.pid, image.manifest);
         await restoreImage(target, image.manifest, images.path(this.vm, imageId));
         this.#manifest = { ...image.manifest, trees: await restoredTrees(target, image.manifest) };
-        await this.#watch.seize(this.#manifest.trees);
+        await this.#seize(this.#manifest);
       } catch (cause) {
         await this.#end();
         throw restoreFailure(cause);
@@ -119,8 +121,8 @@ export class Sink {
   run(): Promise<SinkStatus> {
     return this.#inTurn(async () => {
       if (this.#already('run')) return this.status();
-      const { trees } = await this.#whole();
-      if (!this.#watch.seized) await this.#watch.seize(trees);
+      const manifest = await this.#whole();
+      if (!this.#watch.seized) await this.#seize(manifest);
       this.#ledger.become('running', { trigger: null, reason: null, ran: true });
       await this.#ledger.written();
       try {
@@ -258,9 +260,9 @@ export class Sink {
       await setFrozen(cgroup.processes, true);
       await untraced();
     }
-    const { trees } = await this.#whole();
+    const manifest = await this.#whole();
     if (state === 'frozen') return;
-    await this.#watch.seize(trees);
+    await this.#seize(manifest);
     if (state === 'running') await this.#watch.go();
     this.#log.info('sink.takenOver', { state });
   }
@@ -281,6 +283,16 @@ export class Sink {
       this.#manifest = { ...stored, trees: await restoredTrees(target, stored) };
     }
     return this.#manifest;
+  }
+
+  #seize(manifest: Manifest): Promise<void> {
+    return this.#watch.seize(manifest.trees, connectionPlan(this.record.connections, manifest));
+  }
+
+  async #meetConnections(pid: number, manifest: Manifest): Promise<void> {
+    const { connections, network } = this.record;
+    const [device] = network.interfaces;
+    if (device) await ensureConnectionRules(pid, device.name, connectionPlan(connections, manifest));
   }
 
   /** The manifest of the image that lives here. */

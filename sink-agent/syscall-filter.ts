@@ -23,6 +23,8 @@ export interface SyscallFilterOptions {
   externalFile?: string;
   /** Whether an accepted connection is itself activity (`trigger`) or only what is done with it (`allow`). */
   accept: 'trigger' | 'allow';
+  /** Ports whose connections are accepted here, and where connect checks are answered; see connections.ts for the rules. */
+  gate?: { queue: number; ports: readonly number[]; checkPort: number | null };
   log: Log;
   /** Called once, as soon as activity has been stopped; `exited` settles when everything is frozen and let go. */
   onTrigger: (trigger: Trigger) => void;
@@ -34,6 +36,14 @@ export interface SyscallFilterExit {
   trigger: Trigger | null;
   /** Messages of the filter's errors. */
   errors: string[];
+  /** Connection requests that nobody has answered: the VM must get them. */
+  returned: ReturnedSyn[];
+}
+
+/** A client's SYN: its Ethernet address and the IP packet, in hexadecimal. */
+export interface ReturnedSyn {
+  mac: string;
+  packet: string;
 }
 
 export interface SyscallFilter {
@@ -53,6 +63,7 @@ type FilterEvent =
   | { event: 'frozen' }
   | ({ event: 'trigger' } & Trigger & { args: string[]; handledUs: number })
   | { event: 'exited'; pid: number; program: string; status?: number; signal?: number }
+  | ({ event: 'returned' } & ReturnedSyn)
   | { event: 'error'; step: string; message: string };
 
 const SEIZE_DEADLINE_MS = 10_000;
@@ -63,9 +74,10 @@ export async function startSyscallFilter(options: SyscallFilterOptions): Promise
   const { log } = options;
   const args = ['--cgroup', options.cgroup, '--accept', options.accept];
   if (options.externalFile !== undefined) args.push('--external', options.externalFile);
+  args.push(...gateArguments(options));
   const child = spawn(options.binary, args, { stdio: ['pipe', 'pipe', 'pipe'] });
 
-  const exit: SyscallFilterExit = { frozen: false, trigger: null, errors: [] };
+  const exit: SyscallFilterExit = { frozen: false, trigger: null, errors: [], returned: [] };
   const seized = Promise.withResolvers<number>();
   const running = Promise.withResolvers<void>();
   createInterface({ input: child.stderr }).on('line', (line) => log.warn('filter.log', { line }));
@@ -75,6 +87,7 @@ export async function startSyscallFilter(options: SyscallFilterOptions): Promise
     else if (event.event === 'running') running.resolve();
     else if (event.event === 'frozen') exit.frozen = true;
     else if (event.event === 'error') exit.errors.push(`${event.step}: ${event.message}`);
+    else if (event.event === 'returned') exit.returned.push({ mac: event.mac, packet: event.packet });
     else if (event.event === 'exited') log.warn('filter.processEnded', event);
     else {
       exit.trigger = triggerOf(event);
@@ -116,6 +129,16 @@ export async function startSyscallFilter(options: SyscallFilterOptions): Promise
       if (!frozen) throw refuse();
     },
   };
+}
+
+function gateArguments({ gate }: SyscallFilterOptions): string[] {
+  if (!gate) return [];
+  const { queue, ports, checkPort } = gate;
+  return [
+    ...['--gate', `${queue}`],
+    ...(ports.length > 0 ? ['--gate-ports', ports.join(',')] : []),
+    ...(checkPort === null ? [] : ['--check-port', `${checkPort}`]),
+  ];
 }
 
 async function watchExit(

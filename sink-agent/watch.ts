@@ -12,6 +12,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { SeamlessError } from '../common/errors.ts';
 import type { Log } from '../common/log.ts';
 import type { ProcessTree } from '../criu/manifest.ts';
+import { type ConnectionPlan, QUEUE } from './connections.ts';
 import { waitFrozen } from './sandbox/cgroup.ts';
 import { type SyscallFilter, type SyscallFilterExit, startSyscallFilter } from './syscall-filter.ts';
 import type { Trigger } from './trigger.ts';
@@ -48,17 +49,21 @@ export class Watch {
   }
 
   /** Puts every process under a filter, stopped. The cgroup is frozen before and after. */
-  async seize(trees: readonly ProcessTree[]): Promise<void> {
+  async seize(trees: readonly ProcessTree[], plan: ConnectionPlan): Promise<void> {
     const { binary, cgroup, externalFile, log, onTrigger } = this.#options;
     await this.#settled;
     const ends = trees.flatMap(({ externals }) => externals.flatMap(({ descriptors }) => descriptors));
     await writeFile(externalFile, ends.map(({ pid, fd }) => `${JSON.stringify({ pid, fd })}\n`).join(''));
-    // A connection is held outside until the VM can take it, see ARCHITECTURE.md: one that is accepted here is activity.
+    const { gatedPorts, checkPort } = plan;
+    // Other ports' connections are held outside until the VM can take them: one that is accepted here all the same is activity.
     const filter = await startSyscallFilter({
       binary,
       cgroup,
       externalFile,
       accept: 'trigger',
+      ...(gatedPorts.length > 0 || checkPort !== null
+        ? { gate: { queue: QUEUE, ports: gatedPorts, checkPort } }
+        : {}),
       log,
       onTrigger,
     });

@@ -7,6 +7,7 @@
  */
 import { SeamlessError } from '../../common/errors.ts';
 import { ipv4ToBytes, ipv4ToText, ipv6ToBytes, ipv6ToText, macToBytes, macToText } from './addresses.ts';
+import { bitsOfMask, maskOf, parsePrefix, prefixToText } from './prefix.ts';
 
 export const ETH_TYPE = { ipv4: 0x0800, arp: 0x0806, ipv6: 0x86dd } as const;
 export const IP_PROTO = { icmp: 1, tcp: 6, udp: 17, icmpv6: 58 } as const;
@@ -18,8 +19,10 @@ export interface Match {
   ethSrc?: string;
   ethType?: number;
   ipProto?: number;
+  /** An address, or a prefix as `prefixToText` writes it. */
   ipv4Src?: string;
   ipv4Dst?: string;
+  /** As `ipv4Src`. */
   ipv6Src?: string;
   ipv6Dst?: string;
   tcpSrc?: number;
@@ -91,7 +94,9 @@ export function encodeMatch(match: Match): Buffer {
   const parts: Buffer[] = [];
   for (const [name, codec] of Object.entries(FIELDS)) {
     const value = match[name as PlainField];
-    if (value !== undefined) parts.push(oxm(CLASS_BASIC, codec.field, false, codec.encode(value as never)));
+    if (value === undefined) continue;
+    if (typeof value === 'string' && value.includes('/')) parts.push(prefixOxm(codec.field, value));
+    else parts.push(oxm(CLASS_BASIC, codec.field, false, codec.encode(value as never)));
   }
   if (match.tcpFlags) {
     const { value, mask } = match.tcpFlags;
@@ -134,10 +139,23 @@ function readField(match: Match, oxmClass: number, field: number, masked: boolea
     match.tcpFlags = { value: payload.readUInt16BE(0), mask: masked ? payload.readUInt16BE(2) : 0xfff };
     return;
   }
-  if (oxmClass !== CLASS_BASIC || masked) return;
+  if (oxmClass !== CLASS_BASIC) return;
   for (const [name, codec] of Object.entries(FIELDS)) {
-    if (codec.field === field) Object.assign(match, { [name]: codec.decode(bytes) });
+    if (codec.field !== field) continue;
+    if (!masked) Object.assign(match, { [name]: codec.decode(bytes) });
+    else if (name === 'ipv4Src' || name === 'ipv6Src') Object.assign(match, { [name]: readPrefix(bytes) });
   }
+}
+
+function prefixOxm(field: number, text: string): Buffer {
+  const prefix = parsePrefix(text);
+  return oxm(CLASS_BASIC, field, true, Buffer.concat([prefix.address, maskOf(prefix)]));
+}
+
+function readPrefix(bytes: Buffer): string {
+  const half = bytes.length / 2;
+  const bits = bitsOfMask(bytes.subarray(half));
+  return prefixToText({ family: half === 4 ? 4 : 6, address: bytes.subarray(0, half), bits });
 }
 
 function oxm(oxmClass: number, field: number, masked: boolean, payload: Buffer): Buffer {

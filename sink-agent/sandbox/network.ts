@@ -10,7 +10,7 @@ import type { NetworkIdentity, NetworkInterface } from '../../criu/manifest.ts';
  * A packet that comes after its socket was dumped and before it is restored elsewhere must not be answered with a reset: the client
  * would lose its connection. Such a reset bears no ACK; that of a closed port does, and goes out.
  */
-const NO_STRAY_RESET = ['-A', 'OUTPUT', '-p', 'tcp', '--tcp-flags', 'RST,ACK', 'RST', '-j', 'DROP'];
+export const NO_STRAY_RESET = ['-A', 'OUTPUT', '-p', 'tcp', '--tcp-flags', 'RST,ACK', 'RST', '-j', 'DROP'];
 
 /** Makes the network of the container whose PID 1 is `pid`; `port` names the host's end. */
 export async function createNetwork(port: string, pid: number, identity: NetworkIdentity): Promise<void> {

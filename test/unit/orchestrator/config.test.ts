@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { parseConfig } from '../../../orchestrator/config.ts';
+import { connectionPolicy, parseConfig, type VmConfig } from '../../../orchestrator/config.ts';
 
 const AGENT = { address: '10.78.0.2', port: 7443, serverName: 'sink1' };
 const VALID = {
@@ -61,6 +61,33 @@ test('a reference to what is not defined, and a name that is there twice, are pr
     '/vms: “vm1” is there twice',
     '/vms/1/host: “nowhere” is not defined',
     '/vms/1/sink: “none” is not defined',
+  ]);
+});
+
+const withVm = (more: object) => ({ ...VALID, vms: [{ ...VALID.vms[0], ...more }] });
+
+test('ports are held unless they are to be accepted, and sources of health checks are written in one way', () => {
+  const ports = { 'tcp/22': { syn: 'hold' }, 'tcp/80': { syn: 'accept' } };
+  const [vm] = parseConfig(withVm({ ports, healthChecks: ['10.0.0.5/32', '10.1.2.3/16', 'FD00::1'] })).vms;
+  expect(connectionPolicy(vm as VmConfig)).toEqual({
+    acceptPorts: [80],
+    healthChecks: ['10.0.0.5', '10.1.0.0/16', 'fd00::1'],
+  });
+  const [plain] = parseConfig(structuredClone(VALID)).vms;
+  expect(connectionPolicy(plain as VmConfig)).toEqual({ acceptPorts: [], healthChecks: [] });
+});
+
+test('a port, policy or source that means nothing is refused with its place', () => {
+  expect(problemsOf(withVm({ ports: { 'udp/53': { syn: 'hold' }, 'tcp/70000': { syn: 'hold' } } }))).toEqual([
+    '/vms/0/ports: expected a key like “tcp/443”, got “udp/53”',
+    '/vms/0/ports: expected a key like “tcp/443”, got “tcp/70000”',
+  ]);
+  expect(problemsOf(withVm({ ports: { 'tcp/80': { syn: 'drop' } } }))).toContainEqual(
+    expect.stringMatching(/^\/vms\/0\/ports\/tcp~180\/syn: /),
+  );
+  expect(problemsOf(withVm({ healthChecks: ['balancer', '0.0.0.0/0'] }))).toEqual([
+    '/vms/0/healthChecks/0: expected an IP address or a prefix like 10.0.0.0/8, got "balancer"',
+    '/vms/0/healthChecks/1: expected some sources, got all of them',
   ]);
 });
 

@@ -38,11 +38,31 @@ describe('on the VM’s bridge', () => {
   });
 });
 
+test('health checks’ connection requests go to the sink on both bridges, before those that are held', () => {
+  const checked = { ...vm, healthChecks: ['10.0.0.5/32', 'fd00::1/64'] };
+  const flows = [
+    ...vmBridgeFlows(checked, 'parked', vmPorts),
+    ...sinkBridgeFlows(checked, 'parked', { tunnelPort: 8, sinkPort: 4 }),
+  ].filter(({ priority }) => priority === 1150);
+  expect(flows.map(({ match, actions }) => [match.ipv4Src ?? match.ipv6Src, actions])).toEqual([
+    ['10.0.0.5', [{ type: 'output', port: 9 }]],
+    ['fd00::/64', [{ type: 'output', port: 9 }]],
+    ['10.0.0.5', [{ type: 'output', port: 4 }]],
+    ['fd00::/64', [{ type: 'output', port: 4 }]],
+  ]);
+  for (const { match } of flows) expect(match.tcpFlags).toEqual({ value: 0x02, mask: 0x12 });
+});
+
 describe('on the sink server’s bridge', () => {
-  test('the sink of an awake VM is closed in both directions', () => {
+  test('the sink of an awake VM is closed in both directions, but for connection requests that it gives back', () => {
     const flows = sinkBridgeFlows(vm, 'awake', { tunnelPort: 9, sinkPort: 4 });
     expect(destined(flows)).toEqual([{ type: 'output', port: 9 }]);
     expect(flows).toContainEqual(expect.objectContaining({ match: { inPort: 4 }, actions: [] }));
+    const open = flows.filter(({ match, actions }) => match.inPort === 4 && actions.length > 0);
+    expect(open.map(({ match }) => [match.ethType, match.ethDst, match.tcpFlags?.value])).toEqual([
+      [0x0800, vm.mac, 0x02],
+      [0x86dd, vm.mac, 0x02],
+    ]);
   });
 
   test('without a sink there is only the way to the VM, and back for what came by the tunnel', () => {
