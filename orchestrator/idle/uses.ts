@@ -1,0 +1,206 @@
+/**
+ * When a VM is used, learned: a histogram over the 168 hours of a week (UTC). For each hour it keeps in how many weeks it was seen and used,
+ * how often a use began in it, and how early. Older weeks fade, so that a habit given up is forgotten in about a month.
+ *
+ * What has been seen of one hour is little after a few weeks, so its chance leans on the same hour of the other days of its kind (weekdays,
+ * weekend), as on one more week of observation. With nothing seen the chance is a half: no confidence either way.
+ */
+const HOUR = 3_600_000;
+const WEEK_HOURS = 168;
+/** Weight of the past at each new week. */
+const FADING = 0.8;
+/** A pause as long as this ends a use. */
+const PAUSE_MS = 5 * 60_000;
+/** How far the expected beginning moves towards a later one, each time. An earlier one counts at once. */
+const LATER = 0.25;
+/** 1970-01-01 was a Thursday; hour 0 is Sunday's first. */
+const EPOCH_HOUR = 4 * 24;
+
+export interface Forecast {
+  /** When the VM is expected to be used next; null when nothing is expected in the week to come. */
+  nextUse: number | null;
+  /** 0 to 1: the chance of the use, or of none when `nextUse` is null. */
+  confidence: number;
+  /** The use begins a period of use; else it is one of many in such a period, which began before. */
+  begins: boolean;
+  /** This hour and the next one are expected to pass without a use. */
+  quiet: boolean;
+}
+
+/** What `Uses` keeps over a restart. */
+export interface UsesRecord {
+  seen: number[];
+  used: number[];
+  onsets: number[];
+  first: number[];
+}
+
+export class Uses {
+  readonly #seen = new Float32Array(WEEK_HOURS);
+  readonly #used = new Float32Array(WEEK_HOURS);
+  readonly #onsets = new Float32Array(WEEK_HOURS);
+  /** Milliseconds into the hour at which its use begins. */
+  readonly #first = new Float32Array(WEEK_HOURS);
+  #hour = -1;
+  #hourUsed = false;
+  #hourOnsets = 0;
+  #hourFirst = 0;
+  #lastUse = Number.NEGATIVE_INFINITY;
+  #cache = { hour: -1, confidence: -1, ahead: -1 };
+
+  /** Milliseconds since 1970; -Infinity when there was none. */
+  get lastUse(): number {
+    return this.#lastUse;
+  }
+
+  /** The VM has been watched, awake or parked, until `now`. */
+  advance(now: number): void {
+    const hour = Math.floor(now / HOUR);
+    if (this.#hour < 0 || hour < this.#hour) this.#hour = hour;
+    // After a longer absence only its last four weeks would be left.
+    if (hour - this.#hour > 4 * WEEK_HOURS) this.#hour = hour - 4 * WEEK_HOURS;
+    while (this.#hour < hour) this.#close();
+  }
+
+  /** Nobody watched until `now`: what lies between says nothing. */
+  skipTo(now: number): void {
+    this.#hour = Math.floor(now / HOUR);
+    this.#hourUsed = false;
+    this.#hourOnsets = 0;
+  }
+
+  /** Somebody used the VM from `from` to `to`. */
+  note(from: number, to: number): void {
+    this.advance(from);
+    const isOnset = from - this.#lastUse > PAUSE_MS;
+    if (isOnset) this.#hourOnsets++;
+    this.#use(from);
+    while ((this.#hour + 1) * HOUR < to) {
+      this.#close();
+      this.#use(this.#hour * HOUR);
+    }
+    this.#lastUse = Math.max(this.#lastUse, to);
+  }
+
+  /** The chance, 0 to 1, that the VM is used in that hour of the week. */
+  chance(slot: number): number {
+    const hourOfDay = slot % 24;
+    const isWeekend = (day: number) => day === 0 || day === 6;
+    const weekend = isWeekend(Math.floor(slot / 24));
+    let seen = 0;
+    let used = 0;
+    for (let day = 0; day < 7; day++) {
+      if (isWeekend(day) !== weekend) continue;
+      seen += this.#seen[day * 24 + hourOfDay] as number;
+      used += this.#used[day * 24 + hourOfDay] as number;
+    }
+    const others = (used + 1) / (seen + 2);
+    return ((this.#used[slot] as number) + others) / ((this.#seen[slot] as number) + 1);
+  }
+
+  /** @param confidence the chance, 0 to 1, from which a use is expected, and of no use from which none is */
+  forecast(now: number, confidence: number): Forecast {
+    const hour = Math.floor(now / HOUR);
+    const current = this.chance(slotOf(hour));
+    const following = this.chance(slotOf(hour + 1));
+    const quiet = 1 - current >= confidence && 1 - following >= confidence;
+    if (current >= confidence) {
+      const begins = this.chance(slotOf(hour - 1)) < confidence;
+      const onset = this.#onsetOf(hour);
+      if (begins && onset > now && this.#lastUse < hour * HOUR) {
+        return { nextUse: onset, confidence: current, begins, quiet };
+      }
+      const slot = slotOf(hour);
+      const perHour = (this.#onsets[slot] as number) / Math.max(this.#seen[slot] as number, 1);
+      if (perHour > 0) return { nextUse: now + HOUR / perHour, confidence: current, begins: false, quiet };
+    }
+    const ahead = this.#nextPeriod(hour, confidence);
+    if (ahead === 0)
+      return { nextUse: null, confidence: 1 - Math.max(current, following), begins: false, quiet };
+    return {
+      nextUse: this.#onsetOf(hour + ahead),
+      confidence: this.chance(slotOf(hour + ahead)),
+      begins: true,
+      quiet,
+    };
+  }
+
+  toRecord(): UsesRecord {
+    const { from } = Array;
+    return {
+      seen: from(this.#seen),
+      used: from(this.#used),
+      onsets: from(this.#onsets),
+      first: from(this.#first),
+    };
+  }
+
+  /** @returns null when the record is not one, so that learning begins anew */
+  static fromRecord(record: unknown): Uses | null {
+    const uses = new Uses();
+    const { seen, used, onsets, first } = (record ?? {}) as Partial<UsesRecord>;
+    const isColumn = (value: unknown): value is number[] =>
+      Array.isArray(value) &&
+      value.length === WEEK_HOURS &&
+      value.every((each) => Number.isFinite(each) && each >= 0);
+    if (!isColumn(seen) || !isColumn(used) || !isColumn(onsets) || !isColumn(first)) return null;
+    if (used.some((each, slot) => each > (seen[slot] as number))) return null;
+    uses.#seen.set(seen);
+    uses.#used.set(used);
+    uses.#onsets.set(onsets);
+    uses.#first.set(first);
+    return uses;
+  }
+
+  #use(at: number): void {
+    if (!this.#hourUsed) this.#hourFirst = at - this.#hour * HOUR;
+    this.#hourUsed = true;
+  }
+
+  /** Enters the hour that has ended into the histogram. */
+  #close(): void {
+    const slot = slotOf(this.#hour);
+    const wasUsed = (this.#used[slot] as number) > 0;
+    this.#seen[slot] = (this.#seen[slot] as number) * FADING + 1;
+    this.#used[slot] = (this.#used[slot] as number) * FADING + (this.#hourUsed ? 1 : 0);
+    this.#onsets[slot] = (this.#onsets[slot] as number) * FADING + this.#hourOnsets;
+    if (this.#hourUsed) {
+      const first = this.#first[slot] as number;
+      const later = this.#hourFirst - first;
+      this.#first[slot] = !wasUsed || later < 0 ? this.#hourFirst : first + later * LATER;
+    }
+    this.#hour++;
+    this.#hourUsed = false;
+    this.#hourOnsets = 0;
+    this.#cache.hour = -1;
+  }
+
+  /** Hours until a period of use begins: the first expected hour after one that is not. 0 when there is none in a week. */
+  #nextPeriod(hour: number, confidence: number): number {
+    const cache = this.#cache;
+    if (cache.hour === hour && cache.confidence === confidence) return cache.ahead;
+    cache.hour = hour;
+    cache.confidence = confidence;
+    cache.ahead = 0;
+    let before = this.chance(slotOf(hour)) >= confidence;
+    for (let ahead = 1; ahead <= WEEK_HOURS; ahead++) {
+      const expected = this.chance(slotOf(hour + ahead)) >= confidence;
+      if (expected && !before) {
+        cache.ahead = ahead;
+        break;
+      }
+      before = expected;
+    }
+    return cache.ahead;
+  }
+
+  #onsetOf(hour: number): number {
+    const slot = slotOf(hour);
+    // An hour that is expected from the other days alone has no beginning of its own: its start.
+    return hour * HOUR + ((this.#used[slot] as number) > 0 ? (this.#first[slot] as number) : 0);
+  }
+}
+
+function slotOf(hour: number): number {
+  return (hour + EPOCH_HOUR) % WEEK_HOURS;
+}
