@@ -11,6 +11,7 @@ import {
 import { credentialPaths } from './pki.ts';
 import {
   AGENT_PORT,
+  FREEZER_CGROUPS,
   type LabPlan,
   MANAGEMENT,
   namespacePath,
@@ -18,11 +19,12 @@ import {
   TUNNEL_PORT,
   type VmPlan,
 } from './plan.ts';
+import type { LabState } from './state.ts';
 
 /** Where systemd puts the credentials of the vm-agent's unit in the guest. */
 const GUEST_CREDENTIALS = '/run/credentials/seamless-vm-agent.service';
 
-export function orchestratorConfig(lab: LabPlan, vms: readonly VmPlan[]) {
+export function orchestratorConfig(lab: LabPlan, vms: readonly VmPlan[], accel: LabState['accel'] = 'tcg') {
   const host = (name: SwitchHost) => ({
     name,
     transport: { type: 'local', netns: namespacePath(lab, name) },
@@ -35,6 +37,8 @@ export function orchestratorConfig(lab: LabPlan, vms: readonly VmPlan[]) {
     stateDir: join(lab.runDirectory, 'orchestrator'),
     socket: join(lab.runDirectory, 'seamless.sock'),
     tls: tls(lab, 'orchestrator'),
+    // Without a hypervisor there is neither balloon nor guest memory to swap out.
+    ...(accel === 'native' ? { switchOff: 'ram' } : {}),
     hosts: [host('hv'), host('sink')],
     sinks: [
       {
@@ -68,12 +72,9 @@ export function sinkAgentConfig(lab: LabPlan) {
     tls: tls(lab, SINK_NAME),
     templatesDir: templatesDirectory(lab.cache),
     stateDir: join(lab.runDirectory, 'sink'),
-    cgroupRoot: join(SINK_CGROUPS, lab.cgroup),
+    cgroupRoot: join(FREEZER_CGROUPS, lab.cgroup),
   };
 }
-
-/** v2, where cgroups can be frozen; beside the v1 controllers it is mounted at `unified`. */
-export const SINK_CGROUPS = '/sys/fs/cgroup/unified';
 
 export function vmAgentConfig(vm: VmPlan) {
   return {

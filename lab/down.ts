@@ -11,9 +11,8 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { SeamlessError } from '../common/errors.ts';
 import { exec } from '../common/exec.ts';
 import { withLock } from '../template/lock.ts';
-import { SINK_CGROUPS } from './config.ts';
 import { removeNetwork } from './network.ts';
-import { HOST_NAMES, type LabPlan, MEMORY_CGROUPS, namespacePath } from './plan.ts';
+import { FREEZER_CGROUPS, HOST_NAMES, type LabPlan, MEMORY_CGROUPS, namespacePath } from './plan.ts';
 import { readStartTime, stopProcess } from './processes.ts';
 import { readState } from './state.ts';
 import { removeSwap } from './swap.ts';
@@ -44,7 +43,7 @@ export async function takeDownAlone(lab: LabPlan, report: (line: string) => void
   const vms = new Set(state?.vms.map((vm) => vm.name));
   for (const running of [...(state?.processes ?? [])].reverse())
     await stopProcess(running, vms.has(running.name) ? 0 : SERVICE_GRACE_MS);
-  const cgroups = [join(MEMORY_CGROUPS, lab.cgroup), join(SINK_CGROUPS, lab.cgroup)];
+  const cgroups = [join(MEMORY_CGROUPS, lab.cgroup), join(FREEZER_CGROUPS, lab.cgroup)];
   await endAll(lab, cgroups);
   for (const cgroup of cgroups) await removeCgroup(cgroup);
   await removeMounts(lab.runDirectory);

@@ -12,7 +12,7 @@ import { type LabState, readState, writeState } from './state.ts';
 import { describeStatus, labStatus } from './status.ts';
 import { bringUp } from './up.ts';
 
-const USAGE = `Usage: scripts/lab up [--vm NAME[:TEMPLATE]]… [--memory MIB] [--no-services]
+const USAGE = `Usage: scripts/lab up [--vm NAME[:TEMPLATE]]… [--memory MIB] [--native] [--no-services]
        scripts/lab exec client|sink|hv|mgmt|vm:NAME -- COMMAND…
        scripts/lab status [--json]
        scripts/lab stop orchestrator|sink-agent [--kill]      (--kill: by SIGKILL, as in a crash)
@@ -57,6 +57,7 @@ async function main(): Promise<number> {
         vms,
         source: SOURCE,
         services: values['no-services'] !== true,
+        native: values.native === true,
         report,
         signal: abortOnSignals(),
       });
@@ -88,6 +89,7 @@ function parseArguments() {
       options: {
         vm: { type: 'string', multiple: true },
         memory: { type: 'string' },
+        native: { type: 'boolean' },
         'no-services': { type: 'boolean' },
         json: { type: 'boolean' },
         kill: { type: 'boolean' },

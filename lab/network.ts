@@ -12,6 +12,7 @@ import {
   type LabPlan,
   MANAGEMENT,
   namespacePath,
+  nativeCables,
   type VmPlan,
 } from './plan.ts';
 
@@ -19,7 +20,8 @@ const MANAGEMENT_BRIDGE = 'br-mgmt';
 /** VxLAN over IPv4 adds 50 bytes to a frame of 1514. */
 const UNDERLAY_MTU = 1600;
 
-export async function makeNetwork(lab: LabPlan, vms: readonly VmPlan[]): Promise<void> {
+/** @param native whether the VMs are containers, with a cable where QEMU takes a tap. */
+export async function makeNetwork(lab: LabPlan, vms: readonly VmPlan[], native: boolean): Promise<void> {
   for (const host of HOST_NAMES) await exec(['ip', 'netns', 'add', lab.namespaces[host]]);
   await Promise.all(HOST_NAMES.map((host) => setDefaults(lab, host)));
   await makeCables(lab);
@@ -28,7 +30,11 @@ export async function makeNetwork(lab: LabPlan, vms: readonly VmPlan[]): Promise
     ...CLIENT.addresses.map((address) => `addr add ${address} dev prod0`),
     'link set prod0 up',
   ]);
-  await inNamespace(lab, 'hv', vms.flatMap(plugVm));
+  await inNamespace(
+    lab,
+    'hv',
+    vms.flatMap((vm) => plugVm(vm, native)),
+  );
   await withoutChecksumOffload(lab, 'client', ['prod0']);
   await withoutChecksumOffload(lab, 'sink', ['ul0']);
   await withoutChecksumOffload(lab, 'hv', [
@@ -96,14 +102,17 @@ async function makeManagementBridges(lab: LabPlan): Promise<void> {
   ]);
 }
 
-function plugVm({ production, management }: VmPlan): string[] {
+function plugVm({ name, production, management }: VmPlan, native: boolean): string[] {
   const { tap, bridge, inner, port } = production;
+  const cables = nativeCables(name);
+  const device = (outside: string, guestEnd: string) =>
+    native ? `link add ${outside} type veth peer name ${guestEnd}` : `tuntap add dev ${outside} mode tap`;
   return [
     // ageing_time 0: a hub. Nothing to learn between two ports, nothing to be wrong when the VM's address moves.
     `link add ${bridge} type bridge stp_state 0 forward_delay 0 ageing_time 0 mcast_snooping 0 nf_call_iptables 1 nf_call_ip6tables 1`,
     `link add ${inner} type veth peer name ${port}`,
-    `tuntap add dev ${tap} mode tap`,
-    `tuntap add dev ${management.tap} mode tap`,
+    device(tap, cables.production),
+    device(management.tap, cables.management),
     `link set ${tap} master ${bridge}`,
     `link set ${inner} master ${bridge}`,
     `link set ${management.tap} master ${MANAGEMENT_BRIDGE}`,

@@ -29,6 +29,7 @@ export interface VmPlan {
   template: string;
   memoryMiB: number;
   directory: string;
+  /** What the VM writes: a qcow2 file over the template's disk, or a folder over its tree. */
   disk: string;
   cgroup: string;
   production: {
@@ -100,6 +101,23 @@ export function namespacePath(lab: LabPlan, host: HostName): string {
 
 /** Where cgroup v1 keeps its memory controller; on v2 everything is in the one hierarchy. */
 export const MEMORY_CGROUPS = '/sys/fs/cgroup/memory';
+/** v2, where cgroups can be frozen; beside the v1 controllers it is mounted at `unified`. */
+export const FREEZER_CGROUPS = '/sys/fs/cgroup/unified';
+
+/** Names on the host's side of the cables that become a native VM's interfaces; as long as a tap's at most. */
+export function nativeCables(name: string): { production: string; management: string } {
+  return { production: `gtap-${name}`, management: `gmta-${name}` };
+}
+
+/** The v2 cgroup of a native VM's processes, where they can be frozen. */
+export function nativeCgroup(lab: LabPlan, name: string): string {
+  return join(FREEZER_CGROUPS, lab.cgroup, `vm-${name}`);
+}
+
+/** A QMP socket serves one client at a time: the first is the orchestrator's, the second for whoever looks. */
+export function qmpSockets(vm: VmPlan): [string, string] {
+  return [join(vm.directory, 'qmp.sock'), join(vm.directory, 'monitor.sock')];
+}
 
 function planVm(lab: LabPlan, name: string, template: string, index: number, memoryMiB: number): VmPlan {
   const suffix = (index + 1).toString(16).padStart(2, '0');
@@ -108,7 +126,7 @@ function planVm(lab: LabPlan, name: string, template: string, index: number, mem
     template,
     memoryMiB,
     directory: join(lab.runDirectory, name),
-    disk: join(lab.diskDirectory, `${name}.qcow2`),
+    disk: join(lab.diskDirectory, name),
     cgroup: join(MEMORY_CGROUPS, lab.cgroup, name),
     production: {
       mac: `52:54:00:77:00:${suffix}`,

@@ -21,8 +21,8 @@ export interface StartRequest {
   netns: string;
   log: string;
   env?: Record<string, string>;
-  /** A cgroup folder to be in from the first instruction on, so that all memory is charged to it. */
-  cgroup?: string;
+  /** Cgroup folders to be in from the first instruction on, so that all memory is charged to them. */
+  cgroups?: readonly string[];
 }
 
 const POLL_MS = 20;
@@ -32,10 +32,9 @@ export function startProcess(request: StartRequest): RunningProcess {
   const log = openSync(request.log, 'a');
   const inNamespace = ['nsenter', `--net=${request.netns}`, '--', ...request.argv];
   // Only a process can move itself before it runs; the program text is constant, values come as arguments.
-  const argv = request.cgroup
-    ? ['sh', '-c', 'echo $$ >"$0/cgroup.procs" && exec "$@"', request.cgroup, ...inNamespace]
-    : inNamespace;
-  const [file = '', ...args] = argv;
+  const enter = ['sh', '-c', 'echo $$ >"$0/cgroup.procs" && exec "$@"'];
+  const cgroups = (request.cgroups ?? []).flatMap((cgroup) => [...enter, cgroup]);
+  const [file = '', ...args] = [...cgroups, ...inNamespace];
   try {
     const child = spawn(file, args, {
       detached: true,

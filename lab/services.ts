@@ -103,7 +103,7 @@ export async function waitForVmAgent(
   try {
     await waitUntilReady({
       running,
-      log: join(vm.directory, 'qemu.log'),
+      log: join(vm.directory, 'machine.log'),
       timeoutMs: READY_MS,
       signal,
       probe,

@@ -1,6 +1,7 @@
 /** What `up` has made so far: written before a thing is made or at once when it exists, so that `down` can clean up after any crash. */
 import { mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import type { Accelerator } from './accelerator.ts';
 import type { LabPlan, VmPlan } from './plan.ts';
 import type { RunningProcess } from './processes.ts';
 
@@ -8,7 +9,8 @@ export interface LabState {
   format: 1;
   /** `starting` until everything answers; a lab left so was interrupted. */
   phase: 'starting' | 'up';
-  accel: 'kvm' | 'tcg';
+  /** `native`: the VMs are containers on the host's kernel. */
+  accel: Accelerator | 'native';
   vms: VmPlan[];
   processes: RunningProcess[];
 }

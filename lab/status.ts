@@ -2,20 +2,20 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { LabPlan } from './plan.ts';
-import { isRunning } from './processes.ts';
-import { readState } from './state.ts';
+import { isRunning as isProcessRunning } from './processes.ts';
+import { type LabState, readState } from './state.ts';
 
 export interface LabStatus {
   phase: 'down' | 'starting' | 'up';
   runDirectory: string;
-  accel?: 'kvm' | 'tcg';
+  accel?: LabState['accel'];
   vms: {
     name: string;
     template: string;
     running: boolean;
     address: string;
     managementAddress: string;
-    /** Of the QEMU process; null when it does not run. */
+    /** Of the QEMU process, or of all processes of a native VM; null when it does not run. */
     residentMiB: number | null;
     swappedMiB: number | null;
   }[];
@@ -28,18 +28,19 @@ export function labStatus(lab: LabPlan): LabStatus {
   const processes = state.processes.map((running) => ({
     name: running.name,
     pid: running.pid,
-    running: isRunning(running),
+    running: isProcessRunning(running),
   }));
   const vms = state.vms.map((vm) => {
-    const qemu = processes.find(({ name, running }) => name === vm.name && running);
+    const isRunning = processes.some(({ name, running }) => name === vm.name && running);
+    const memory = (field: string) => (isRunning ? statusMiB(vm.cgroup, field) : null);
     return {
       name: vm.name,
       template: vm.template,
-      running: qemu !== undefined,
+      running: isRunning,
       address: vm.production.addresses[0],
       managementAddress: vm.management.address,
-      residentMiB: qemu ? statusMiB(qemu.pid, 'VmRSS') : null,
-      swappedMiB: qemu ? statusMiB(qemu.pid, 'VmSwap') : null,
+      residentMiB: memory('VmRSS'),
+      swappedMiB: memory('VmSwap'),
     };
   });
   return { phase: state.phase, runDirectory: lab.runDirectory, accel: state.accel, vms, processes };
@@ -60,13 +61,19 @@ export function describeStatus(status: LabStatus): string {
   return lines.join('\n');
 }
 
-function statusMiB(pid: number, field: string): number | null {
+/** The sum over the processes of a cgroup. */
+function statusMiB(cgroup: string, field: string): number {
+  const wanted = new RegExp(`^${field}:\\s+(\\d+) kB`, 'm');
+  const pids = read(join(cgroup, 'cgroup.procs')).split('\n').filter(Boolean);
+  const kib = pids.map((pid) => Number(wanted.exec(read(`/proc/${pid}/status`))?.[1] ?? 0));
+  return Math.round(kib.reduce((sum, each) => sum + each, 0) / 1024);
+}
+
+/** Empty when it is gone. */
+function read(file: string): string {
   try {
-    const line = readFileSync(join('/proc', `${pid}`, 'status'), 'utf8').match(
-      new RegExp(`^${field}:\\s+(\\d+) kB`, 'm'),
-    );
-    return line ? Math.round(Number(line[1]) / 1024) : null;
+    return readFileSync(file, 'utf8');
   } catch {
-    return null;
+    return '';
   }
 }

@@ -24,6 +24,8 @@ export interface UpRequest {
   source: string;
   /** false leaves SEaMLESS's own services out: a lab of plain VMs. */
   services: boolean;
+  /** Boots the VMs on the host's kernel, as containers, instead of in QEMU. */
+  native?: boolean;
   report: (line: string) => void;
   /** Ends it: what is there so far is taken down. */
   signal: AbortSignal;
@@ -52,8 +54,14 @@ async function bringUpAlone(request: UpRequest): Promise<LabState> {
   }
 }
 
-async function build({ lab, vms, source, services, report, signal }: UpRequest): Promise<LabState> {
-  const state: LabState = { format: 1, phase: 'starting', accel: 'tcg', vms: [...vms], processes: [] };
+async function build({ lab, vms, source, services, native, report, signal }: UpRequest): Promise<LabState> {
+  const state: LabState = {
+    format: 1,
+    phase: 'starting',
+    accel: native ? 'native' : 'tcg',
+    vms: [...vms],
+    processes: [],
+  };
   const started = (running: RunningProcess) => {
     state.processes.push(running);
     writeState(lab, state);
@@ -62,19 +70,19 @@ async function build({ lab, vms, source, services, report, signal }: UpRequest):
   await mkdir(lab.diskDirectory, { recursive: true });
   report('network, keys, swap');
   await together(signal, [
-    () => makeNetwork(lab, vms),
+    () => makeNetwork(lab, vms, native === true),
     () => makeKeys(lab, vms),
     () => addSwap(lab),
-    () => chooseOnce(lab, vms, state),
+    ...(native ? [] : [() => chooseOnce(lab, vms, state)]),
   ]);
-  await writeConfiguration(lab, vms);
+  await writeConfiguration(lab, state);
   signal.throwIfAborted();
   report(`booting ${vms.map((vm) => vm.name).join(', ')} (${state.accel}, ${vms[0]?.memoryMiB ?? 0} MiB)`);
   const machines: [VmPlan, RunningProcess][] = [];
   for (const vm of vms) {
-    const running = await startVm(lab, vm, state.accel);
-    started(running);
-    machines.push([vm, running]);
+    const [machine, ...others] = await startVm(lab, vm, state.accel);
+    for (const running of [machine, ...others]) started(running);
+    machines.push([vm, machine]);
   }
   const ports = vms.map((vm) => vm.production.port);
   await together(signal, [
@@ -125,8 +133,8 @@ async function makeKeys(lab: LabPlan, vms: readonly VmPlan[]): Promise<void> {
   for (const vm of vms) await issueCertificate(pki, vm.name, `vm-agent:${vm.name}`, [vm.management.address]);
 }
 
-async function writeConfiguration(lab: LabPlan, vms: readonly VmPlan[]): Promise<void> {
+async function writeConfiguration(lab: LabPlan, { vms, accel }: LabState): Promise<void> {
   const text = (value: unknown) => `${JSON.stringify(value, null, 2)}\n`;
-  await writeFile(orchestratorConfigPath(lab), text(orchestratorConfig(lab, vms)));
+  await writeFile(orchestratorConfigPath(lab), text(orchestratorConfig(lab, vms, accel)));
   await writeFile(sinkAgentConfigPath(lab), text(sinkAgentConfig(lab)));
 }

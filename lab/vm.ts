@@ -5,17 +5,16 @@
  * configuration) comes by fw_cfg: files for the initramfs, credentials for systemd.
  */
 import { existsSync } from 'node:fs';
-import { chmod, copyFile, mkdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { SeamlessError } from '../common/errors.ts';
 import { exec } from '../common/exec.ts';
 import { type TemplatePaths, templateDirectory, templatePaths } from '../template/store.ts';
 import type { Accelerator } from './accelerator.ts';
-import { vmAgentConfig } from './config.ts';
-import { credentialPaths } from './pki.ts';
-import { type LabPlan, namespacePath, type VmPlan } from './plan.ts';
+import { startNativeVm } from './native-vm.ts';
+import { makeCredentials, makeOwnFiles } from './own-files.ts';
+import { type LabPlan, namespacePath, qmpSockets, type VmPlan } from './plan.ts';
 import { type RunningProcess, startProcess, waitUntilReady } from './processes.ts';
-import { clientKeyPath, hostKeyPath } from './ssh.ts';
 
 /** Printed on the console by the template's seamless-ready.service: sshd listens and logins are let in. */
 const READY_WORD = 'SEAMLESS-READY';
@@ -36,11 +35,19 @@ const NO_OFFLOAD =
     .map((feature) => `${feature}=off`)
     .join(',');
 
-/** Makes the VM's disk and boot-time files and starts it. */
-export async function startVm(lab: LabPlan, vm: VmPlan, accelerator: Accelerator): Promise<RunningProcess> {
-  const template = templatePaths(templateDirectory(lab.cache, vm.template));
+/** Makes the VM's disk and boot-time files and starts it. @returns its process first, then what serves it. */
+export async function startVm(
+  lab: LabPlan,
+  vm: VmPlan,
+  accel: Accelerator | 'native',
+): Promise<[RunningProcess, ...RunningProcess[]]> {
   await mkdir(vm.directory, { recursive: true, mode: 0o700 });
   await mkdir(lab.diskDirectory, { recursive: true });
+  return accel === 'native' ? startNativeVm(lab, vm) : [await startQemu(lab, vm, accel)];
+}
+
+async function startQemu(lab: LabPlan, vm: VmPlan, accelerator: Accelerator): Promise<RunningProcess> {
+  const template = templatePaths(templateDirectory(lab.cache, vm.template));
   await exec(['qemu-img', 'create', '-q', '-f', 'qcow2', '-F', 'raw', '-b', template.disk, vm.disk]);
   const files = await makeBootInput(lab, vm);
   await mkdir(vm.cgroup, { recursive: true });
@@ -48,8 +55,8 @@ export async function startVm(lab: LabPlan, vm: VmPlan, accelerator: Accelerator
     name: vm.name,
     argv: ['qemu-system-x86_64', ...qemuArguments(vm, template, accelerator, files)],
     netns: namespacePath(lab, 'hv'),
-    log: join(vm.directory, 'qemu.log'),
-    cgroup: vm.cgroup,
+    log: join(vm.directory, 'machine.log'),
+    cgroups: [vm.cgroup],
   });
 }
 
@@ -64,57 +71,29 @@ export async function waitForBoot(vm: VmPlan, running: RunningProcess, signal: A
       throw new SeamlessError('COMMAND_FAILED', `${vm.name}: ${panic[0]}; try again`, { details: { text } });
     return text.includes(READY_WORD);
   };
-  await waitUntilReady({ running, log: join(vm.directory, 'qemu.log'), timeoutMs: BOOT_MS, signal, probe });
+  await waitUntilReady({
+    running,
+    log: join(vm.directory, 'machine.log'),
+    timeoutMs: BOOT_MS,
+    signal,
+    probe,
+  });
 }
 
 /** fw_cfg names → files. */
 async function makeBootInput(lab: LabPlan, vm: VmPlan): Promise<Record<string, string>> {
-  const own = join(vm.directory, 'own');
-  const write = async (path: string, text: string) => {
-    await mkdir(join(own, path, '..'), { recursive: true });
-    await writeFile(join(own, path), text);
-  };
-  await write('etc/hostname', `${vm.name}\n`);
-  await write('etc/machine-id', `${crypto.randomUUID().replaceAll('-', '')}\n`);
-  await write('etc/hosts', `127.0.0.1 localhost\n::1 localhost\n127.0.1.1 ${vm.name}\n`);
-  await write('root/.ssh/authorized_keys', await readFile(`${clientKeyPath(lab)}.pub`, 'utf8'));
-  await chmod(join(own, 'root/.ssh'), 0o700);
-  await mkdir(join(own, 'etc/ssh'));
-  for (const suffix of ['', '.pub'])
-    await copyFile(
-      `${hostKeyPath(lab, vm.name)}${suffix}`,
-      join(own, `etc/ssh/ssh_host_ed25519_key${suffix}`),
-    );
-  const tar = join(vm.directory, 'files.tar');
-  await chmod(join(own, 'root'), 0o700); // tar sets the modes of the folders it names
-  await exec([
-    'tar',
-    '--create',
-    '--owner=0',
-    '--group=0',
-    `--directory=${own}`,
-    `--file=${tar}`,
-    'etc',
-    'root',
-  ]);
-  await rm(own, { recursive: true });
+  const files = await makeOwnFiles(lab, vm);
+  const credentials = Object.entries(await makeCredentials(lab, vm));
   const network = join(vm.directory, 'network');
   const { production, management } = vm;
   await writeFile(
     network,
     `${production.mac} ${production.addresses.join(' ')}\n${management.mac} ${management.address}/24\n`,
   );
-  const config = join(vm.directory, 'vm-agent.json');
-  await writeFile(config, JSON.stringify(vmAgentConfig(vm)));
-  const { ca, cert, key } = credentialPaths(join(lab.runDirectory, 'pki'), vm.name);
-  const credential = (name: string) => `opt/io.systemd.credentials/seamless.${name}`;
   return {
-    'opt/seamless/files': tar,
+    'opt/seamless/files': files,
     'opt/seamless/network': network,
-    [credential('config')]: config,
-    [credential('ca.crt')]: ca,
-    [credential('tls.crt')]: cert,
-    [credential('tls.key')]: key,
+    ...Object.fromEntries(credentials.map(([name, file]) => [`opt/io.systemd.credentials/${name}`, file])),
   };
 }
 
@@ -142,9 +121,7 @@ function qemuArguments(
     ['-device', `virtio-net-pci,id=net1,netdev=management,mac=${management.mac},romfile=`],
     ['-device', 'virtio-balloon-pci,id=balloon0,free-page-reporting=on'],
     ['-serial', `file:${join(directory, 'console.log')}`],
-    // A QMP socket serves one client at a time: the first is the orchestrator's, the second for whoever looks.
-    ['-qmp', `unix:${join(directory, 'qmp.sock')},server=on,wait=off`],
-    ['-qmp', `unix:${join(directory, 'monitor.sock')},server=on,wait=off`],
+    ...qmpSockets(vm).map((path): [string, string] => ['-qmp', `unix:${path},server=on,wait=off`]),
   ];
   for (const [name, file] of Object.entries(files)) options.push(['-fw_cfg', `name=${name},file=${file}`]);
   return ['-nodefaults', '-no-user-config', '-display', 'none', ...options.flat()];
