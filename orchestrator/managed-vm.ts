@@ -7,7 +7,7 @@ import { createRpcClient, type RpcClient } from '../wire/rpc-client.ts';
 import type { TlsMaterial } from '../wire/tls.ts';
 import { peerName } from './agents/peer-name.ts';
 import type { ManagedVm } from './api/vms.ts';
-import type { Config, SinkConfig, VmConfig } from './config.ts';
+import { type Config, connectionPolicy, type SinkConfig, type VmConfig } from './config.ts';
 import { memoryCgroup } from './hypervisor/memory-cgroup.ts';
 import { Qmp } from './hypervisor/qmp.ts';
 import type { HostLink } from './network/host-link.ts';
@@ -20,7 +20,9 @@ import { suspendToRam } from './suspend/suspend-to-ram.ts';
 import { suspendToSwap } from './suspend/suspend-to-swap.ts';
 import { workingSet } from './suspend/working-set.ts';
 import { VmDriver } from './vm/driver.ts';
+import { HypervisorWatch } from './vm/hypervisor-watch.ts';
 import { synWake } from './vm/wake.ts';
+import { WakeWatch } from './vm/wake-watch.ts';
 
 export interface ManagedVmDeps {
   config: Config;
@@ -73,6 +75,7 @@ export function manageVm(deps: ManagedVmDeps): ManagedVm & { start(): void; clos
     vm: vm.name,
     sinkServer: sink.name,
     vmAgentAddress: { address, port, serverName },
+    connections: connectionPolicy(vm),
     vmAgent,
     sinkAgent: deps.sinkAgent,
     network,
@@ -88,7 +91,17 @@ export function manageVm(deps: ManagedVmDeps): ManagedVm & { start(): void; clos
     held: () => network.held(),
     sink: () => deps.sinkAgent.call('status', { vm: vm.name }),
     reassert: ({ sinkPort, listeners }) => network.toSink(sinkPort, listeners),
+    watch: new WakeWatch({
+      ...{ vm: vm.name, journal, log },
+      usage: (gateway) => vmAgent.call('usage', { gateway }, { timeoutMs: 10_000 }),
+      sent: async () => (await network.sent('')).vm,
+    }),
     onFatal: deps.onFatal,
+  });
+  const hypervisor = new HypervisorWatch({
+    ...{ vm: vm.name, qmp, journal, log },
+    state: () => driver.state.kind,
+    onBack: () => driver.lookAgain(),
   });
   vmHost.onUp(() => driver.lookAgain());
   deps.sinkHost.onUp(() => driver.lookAgain());
@@ -96,18 +109,20 @@ export function manageVm(deps: ManagedVmDeps): ManagedVm & { start(): void; clos
   return {
     config: vm,
     driver,
+    hypervisor,
     residentBytes: () => cgroup.resident(),
     qemuStatus: async () => (await qmp.execute<{ status: string }>('query-status')).status,
     scan: () => vmAgent.call('scan', {}),
     start() {
       driver.start();
+      hypervisor.start();
       // Opens the connections that a wake will use. Nobody answers in a paused VM; that is no news.
-      qmp.connect().catch((error) => log.warn('qmp.unreachable', { error }));
       const asleep = driver.state.kind !== 'awake';
       if (!asleep) warm(vmAgent).catch((error) => log.warn('vmAgent.unreachable', { error }));
     },
     close() {
       driver.stop();
+      hypervisor.stop();
       network.close();
       qmp.close();
       vmAgent.close();

@@ -22,7 +22,7 @@ import { commitBundle } from './openflow/bundle.ts';
 import type { OpenFlowConnection } from './openflow/connection.ts';
 import type { FlowChange, FlowSpec } from './openflow/flow-mod.ts';
 import type { KeptConnection } from './openflow/kept-connection.ts';
-import { portNumbers, readFlows } from './openflow/multipart.ts';
+import { portNumbers, readFlows, readPortCounters, readPorts } from './openflow/multipart.ts';
 import { parseSyn, type TcpSyn } from './syn.ts';
 
 export interface RedirectOptions extends VmPlacement {
@@ -58,6 +58,12 @@ export interface SynEvent extends TcpSyn {
   mac: string;
   /** When the packet-in arrived here. */
   at: Date;
+}
+
+/** What has been sent into the network since a port was made. */
+export interface SentCount {
+  packets: number;
+  bytes: number;
 }
 
 export class Redirect {
@@ -102,6 +108,16 @@ export class Redirect {
     );
   }
 
+  /** What has come from the VM's port and from the sink's so far; null for a port that is not there. */
+  async sent(): Promise<{ vm: SentCount | null; sink: SentCount | null }> {
+    const { vmBridge, sinkBridge, ports } = this.#vm;
+    const [vm, sink] = await Promise.all([
+      this.#cameFrom(vmBridge, ports.vm),
+      this.#cameFrom(sinkBridge, ports.sink),
+    ]);
+    return { vm, sink };
+  }
+
   /** Calls `listener` for each held connection request; returns the function that ends it. */
   onSyn(listener: (event: SynEvent) => void): () => void {
     const cookie = cookieOf(this.#vm.vmName);
@@ -110,6 +126,14 @@ export class Redirect {
       const syn = parseSyn(packet.data);
       if (syn) listener({ vmName: this.#vm.vmName, mac: this.#vm.mac, ...syn, at: new Date() });
     });
+  }
+
+  async #cameFrom(kept: KeptConnection, name: string): Promise<SentCount | null> {
+    const bridge = await this.#open(kept);
+    const [ports, counters] = await Promise.all([readPorts(bridge), readPortCounters(bridge)]);
+    const port = ports.find((candidate) => candidate.name === name);
+    const found = counters.find(({ number }) => number === port?.number);
+    return found ? { packets: found.packets, bytes: found.bytes } : null;
   }
 
   async #timed(order: readonly ('vm' | 'sink')[], state: RedirectState): Promise<RedirectTiming> {

@@ -40,6 +40,25 @@ export interface GatewayScan {
   refusals: Refusal[];
 }
 
+export interface GroupUsage {
+  /** Of the processes that live, with the children they have reaped. */
+  cpuMs: number;
+  /** Page faults of reaped children: grows when one has ended, whatever else it did. */
+  reaped: number;
+}
+
+/** What the guest's processes have used so far; without the agent's own and the kernel's. */
+export interface GuestUsage {
+  bootId: string;
+  uptimeMs: number;
+  gateway: GroupUsage;
+  others: GroupUsage;
+  /** The youngest of the others, and the uptime at which it was started. */
+  newest: { pid: number; program: string; startedMs: number } | null;
+  /** To all disks since the boot. */
+  writtenBytes: number;
+}
+
 export type ImageState = 'dumped' | 'received' | 'restored';
 
 export interface VmAgentApi {
@@ -62,6 +81,8 @@ export interface VmAgentApi {
   /** Forgets image `imageId` and its files. Refused (`AGENT_REFUSED`) while it is the only copy: dumped and not discardable says `force: false`. */
   discard: { params: { imageId: string; force?: boolean }; result: Record<string, never> };
   setClock: { params: { epochMs: number }; result: { steppedMs: number } };
+  /** `gateway`: PIDs of the processes that are counted apart. */
+  usage: { params: { gateway: number[] }; result: GuestUsage };
   memory: { params: { dropCaches?: boolean }; result: { totalBytes: number; availableBytes: number } };
 }
 

@@ -14,6 +14,7 @@ import { discover } from './gateway/scan.ts';
 import { readMemory } from './memory.ts';
 import { dummyRestore } from './restore/dummy-restore.ts';
 import { restore } from './restore/restore.ts';
+import { readUsage } from './usage.ts';
 
 /** What a message takes; a clock that is no further off is right. */
 const CLOCK_TOLERANCE_MS = 100;
@@ -100,6 +101,11 @@ export function createService(context: AgentContext): {
       if (Math.abs(steppedMs) < CLOCK_TOLERANCE_MS || existsSync(CONTAINER_MARK)) return { steppedMs: 0 };
       await exec(['date', '--utc', '--set', `@${(Date.now() + steppedMs) / 1000}`]);
       return { steppedMs };
+    },
+    async usage({ gateway }) {
+      if (!Array.isArray(gateway) || !gateway.every(Number.isSafeInteger))
+        throw new SeamlessError('REQUEST_INVALID', 'Expected gateway as a list of PIDs');
+      return readUsage(gateway);
     },
     async memory({ dropCaches = false }) {
       if (dropCaches) writeFileSync('/proc/sys/vm/drop_caches', '1');

@@ -7,8 +7,10 @@ import type { GatewayScan } from '../../vm-agent/api.ts';
 import type { VmConfig } from '../config.ts';
 import type { Journal } from '../saga/journal.ts';
 import type { Reply, VmDriver } from '../vm/driver.ts';
+import type { HypervisorLoss } from '../vm/hypervisor-watch.ts';
 import { type Operation, operationOf } from '../vm/operation.ts';
 import type { VmState } from '../vm/state.ts';
+import { countWakes, type WakeCounts, type WakeReport, wakeReport } from '../vm/wake-report.ts';
 
 export interface VmSummary {
   name: string;
@@ -20,6 +22,8 @@ export interface VmSummary {
   /** Of the state’s own data: what runs, what waits, what is stuck and what to do. */
   operation: string | null;
   stuck: { step: string; code: string; message: string; next: string } | null;
+  /** Set when its QEMU has gone: since when, why, and what to do. */
+  hypervisorLost: HypervisorLoss | null;
   listeners: Listener[];
 }
 
@@ -31,6 +35,9 @@ export interface VmDetail extends VmSummary {
   qemuStatus: string | null;
   lastPark: Operation | null;
   lastUnpark: Operation | null;
+  /** Of the last unpark: what woke the VM, and whether it was worth it. */
+  lastWake: WakeReport | null;
+  wakes: WakeCounts;
   /** Only when asked for, and the VM is awake. */
   gateways: GatewayScan | null;
 }
@@ -38,6 +45,7 @@ export interface VmDetail extends VmSummary {
 export interface ManagedVm {
   config: VmConfig;
   driver: VmDriver;
+  hypervisor: { loss: HypervisorLoss | null };
   residentBytes(): Promise<number>;
   qemuStatus(): Promise<string>;
   scan(): Promise<GatewayScan>;
@@ -104,7 +112,7 @@ export function vmRoutes(api: FastifyInstance, vms: ReadonlyMap<string, ManagedV
   );
 }
 
-function summaryOf({ config, driver }: ManagedVm): VmSummary {
+function summaryOf({ config, driver, hypervisor }: ManagedVm): VmSummary {
   const { name, host, sink, addresses } = config;
   const state = driver.state;
   return {
@@ -119,6 +127,7 @@ function summaryOf({ config, driver }: ManagedVm): VmSummary {
       state.kind === 'stuck'
         ? { step: state.step, code: state.error.code, message: state.error.message, next: state.next }
         : null,
+    hypervisorLost: hypervisor.loss,
     listeners: 'parked' in state ? state.parked.listeners : [],
   };
 }
@@ -126,9 +135,11 @@ function summaryOf({ config, driver }: ManagedVm): VmSummary {
 async function detailOf(vm: ManagedVm, journal: Journal, gateways: boolean): Promise<VmDetail> {
   const { mac, template, name } = vm.config;
   const last = (kind: Operation['kind']) => {
-    const created = journal.lastSaga(name, kind);
-    return created === null ? null : operationOf(journal.ofSaga(created));
+    const saga = journal.lastSaga(name, kind);
+    const records = saga === null ? [] : journal.ofSaga(saga);
+    return { records, operation: operationOf(records) };
   };
+  const unpark = last('unpark');
   const [residentBytes, qemuStatus, scan] = await Promise.all([
     vm.residentBytes().catch(() => null),
     vm.qemuStatus().catch(() => null),
@@ -140,8 +151,10 @@ async function detailOf(vm: ManagedVm, journal: Journal, gateways: boolean): Pro
     template,
     residentBytes,
     qemuStatus,
-    lastPark: last('park'),
-    lastUnpark: last('unpark'),
+    lastPark: last('park').operation,
+    lastUnpark: unpark.operation,
+    lastWake: unpark.operation && wakeReport(unpark.records, unpark.operation),
+    wakes: countWakes(journal.all(name, 'wakeJudged')),
     gateways: scan,
   };
 }

@@ -11,7 +11,15 @@ export interface ApiClient {
   get<T>(path: string): Promise<T>;
   post<T>(path: string, body?: object): Promise<T>;
   /** Events after `after` (from now on when null), until the stream ends or the caller stops. */
-  events(query: { vm?: string | undefined; after: number | null; follow: boolean }): AsyncGenerator<ApiEvent>;
+  events(query: EventQuery): AsyncGenerator<ApiEvent>;
+}
+
+export interface EventQuery {
+  vm?: string | undefined;
+  after: number | null;
+  follow: boolean;
+  /** Each step of each operation, unless told not to. */
+  steps?: boolean;
 }
 
 const USUAL_SOCKETS = ['/run/seamless-lab/seamless.sock', '/run/seamless/seamless.sock'] as const;
@@ -32,8 +40,8 @@ export function apiClient(socket: string): ApiClient {
     socket,
     get: (path) => json('GET', path),
     post: (path, body) => json('POST', path, body),
-    async *events({ vm, after, follow }) {
-      const query = new URLSearchParams({ follow: String(follow) });
+    async *events({ vm, after, follow, steps = true }) {
+      const query = new URLSearchParams({ follow: String(follow), steps: String(steps) });
       if (vm !== undefined) query.set('vm', vm);
       if (after !== null) query.set('after', String(after));
       const response = await send(socket, 'GET', `/v1/events?${query}`);

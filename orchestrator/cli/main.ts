@@ -3,10 +3,11 @@
 import { Command } from 'commander';
 import { asSeamlessError, ERRORS, SeamlessError } from '../../common/errors.ts';
 import type { OperationReply, VmDetail, VmSummary } from '../api/vms.ts';
+import { addIdleCommands } from '../idle/cli.ts';
 import type { Operation } from '../vm/operation.ts';
 import { type ApiClient, apiClient, findSocket } from './client.ts';
 import { followOperation, progress } from './follow.ts';
-import { eventLine, explanation, operationLine, vmTable, vmText } from './render.ts';
+import { eventLine, explained, explanation, operationLine, vmTable, vmText } from './render.ts';
 
 interface Options {
   socket?: string;
@@ -16,6 +17,7 @@ interface Options {
   gateways?: boolean;
   follow?: boolean;
   since?: string;
+  steps?: boolean;
 }
 
 const cli = new Command('seamless')
@@ -45,8 +47,7 @@ command('explain', 'say why a VM is as it is, and what woke it last')
   .action((vm: string, _options, self: Command) =>
     run(self, async (client, { json }) => {
       const detail = await client.get<VmDetail>(vmPath(vm));
-      const { name, state, since, stuck, lastPark, lastUnpark } = detail;
-      print(json ? JSON.stringify({ name, state, since, stuck, lastPark, lastUnpark }) : explanation(detail));
+      print(json ? JSON.stringify(explained(detail)) : explanation(detail));
     }),
   );
 
@@ -68,15 +69,19 @@ command('unpark', 'switch a VM on and move its gateway processes back')
 command('events', 'show what has happened')
   .argument('[vm]')
   .option('--since <id>', 'begin after this event')
+  .option('--steps', 'each step of each operation, too; with --json they are always there')
   .option('--follow', 'go on with what happens, as it happens')
   .action((vm: string | undefined, _options, self: Command) =>
-    run(self, async (client, { json, since, follow = false }) => {
+    run(self, async (client, { json = false, since, steps = json, follow = false }) => {
       const after = since === undefined ? (follow ? null : 0) : Number(since);
-      for await (const event of client.events({ vm, after, follow })) {
-        print(json ? JSON.stringify(event) : eventLine(event));
+      for await (const event of client.events({ vm, after, follow, steps })) {
+        const line = json ? JSON.stringify(event) : eventLine(event);
+        if (line !== null) print(line);
       }
     }),
   );
+
+addIdleCommands(cli, fail);
 
 await cli.parseAsync();
 

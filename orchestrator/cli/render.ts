@@ -2,9 +2,11 @@
 import type { GatewayScan } from '../../vm-agent/api.ts';
 import type { ApiEvent } from '../api/events.ts';
 import type { VmDetail, VmSummary } from '../api/vms.ts';
+import type { HypervisorLoss } from '../vm/hypervisor-watch.ts';
 import type { Operation } from '../vm/operation.ts';
 import type { Wake } from '../vm/state.ts';
 import { wakeLine } from '../vm/wake.ts';
+import { type ClientView, verdictLine, type WakeCounts, type WakeReport } from '../vm/wake-report.ts';
 
 export function vmTable(vms: readonly VmSummary[]): string {
   if (vms.length === 0) return 'No VM is registered.';
@@ -30,6 +32,10 @@ export function vmText(vm: VmDetail): string {
     ...(vm.operation ? [['operation', vm.operation]] : []),
     ...(vm.lastPark ? [['last park', operationLine(vm.lastPark)]] : []),
     ...(vm.lastUnpark ? [['last unpark', operationLine(vm.lastUnpark)]] : []),
+    ...(vm.lastWake && vm.lastWake.verdict !== 'not judged' ? [['', verdictLine(vm.lastWake)]] : []),
+    ...(vm.wakes.false > 0 ? [['wakes', countLine(vm.wakes).replace('wakes so far: ', '')]] : []),
+    ...(vm.hypervisorLost ? [['lost', lossLine(vm.hypervisorLost)]] : []),
+    ...(vm.hypervisorLost ? [['do', vm.hypervisorLost.next]] : []),
     ...(vm.stuck ? [['stuck', `at ${vm.stuck.step}: ${vm.stuck.message}`]] : []),
     ...(vm.stuck ? [['do', vm.stuck.next]] : []),
   ];
@@ -56,15 +62,58 @@ export function scanText({ processes, listeners, refusals }: GatewayScan): strin
   ].join('\n');
 }
 
-/** Why the VM is as it is, in one or two lines. */
+/** Why the VM is as it is: its state, what woke it, what the clients saw of that, and whether it was needed. */
 export function explanation(vm: VmDetail): string {
-  const lines = [`${vm.name} is ${vm.state} since ${vm.since}`];
+  const lines = [`${vm.name} is ${vm.state} since ${at(vm.since)}`];
   if (vm.stuck) lines.push(`it got stuck at ${vm.stuck.step}: ${vm.stuck.message}`, vm.stuck.next);
-  if (vm.lastUnpark?.cause) lines.push(`${wakeLine(wakeOf(vm.lastUnpark))} at ${vm.lastUnpark.startedAt}`);
+  if (vm.hypervisorLost) lines.push(lossLine(vm.hypervisorLost), vm.hypervisorLost.next);
+  if (vm.lastWake) lines.push(...wakeLines(vm.lastWake));
+  if (vm.wakes.used + vm.wakes.false + vm.wakes.unknown > 0) lines.push(countLine(vm.wakes));
   if (vm.lastPark && vm.lastPark.status !== 'succeeded' && vm.lastPark.error) {
     lines.push(`its last park was taken back: ${vm.lastPark.error.message}`);
   }
   return lines.join('\n');
+}
+
+/** The same as JSON (docs/wakes.md). */
+export function explained(vm: VmDetail): object {
+  const { name, state, since, stuck, hypervisorLost, lastPark, lastUnpark, lastWake, wakes } = vm;
+  return { vm: name, name, state, since, stuck, hypervisorLost, lastWake, wakes, lastPark, lastUnpark };
+}
+
+/** `wakes so far: 3 needed, 1 false (by rule: file.name 1), 1 unknown` */
+function countLine({ used, false: wrong, unknown, falseByRule }: WakeCounts): string {
+  const rules = falseByRule.map(({ rule, count }) => `${rule} ${count}`).join(', ');
+  const doubt = unknown > 0 ? `, ${unknown} unknown` : '';
+  return `wakes so far: ${used} needed, ${wrong} false${rules ? ` (by rule: ${rules})` : ''}${doubt}`;
+}
+
+function wakeLines(wake: WakeReport): string[] {
+  const rule = wake.rule ? ` (rule ${wake.rule})` : '';
+  const seen = seenLine(wake.seen);
+  return [
+    `${wake.line}${rule}, at ${at(wake.at)}`,
+    ...(seen ? [`  ${seen}`] : []),
+    ...(wake.verdict === 'not judged' ? [] : [`  ${verdictLine(wake)}`]),
+  ];
+}
+
+/** What the clients saw of a wake. */
+function seenLine({ unparkMs, firstHeldMs, heldPackets, heldConnections, sinkAnswers }: ClientView): string {
+  const parts: string[] = [];
+  if (unparkMs !== null) parts.push(`awake after ${duration(unparkMs)}`);
+  if (heldPackets === 0) parts.push('no packet had to wait');
+  else if (heldPackets !== null) {
+    const requests = heldConnections ? `, ${heldConnections} of them to open a connection` : '';
+    const longest = firstHeldMs === null ? '' : `, the first for ${duration(firstHeldMs)}`;
+    parts.push(`${heldPackets} packet${heldPackets === 1 ? '' : 's'} waited${requests}${longest}`);
+  }
+  if (sinkAnswers) parts.push(`the sink sent ${sinkAnswers} more meanwhile`);
+  return parts.join('; ');
+}
+
+function lossLine({ since, reason }: HypervisorLoss): string {
+  return `its QEMU has gone (noticed at ${at(since)}): ${reason}`;
 }
 
 export function operationLine(operation: Operation): string {
@@ -74,14 +123,45 @@ export function operationLine(operation: Operation): string {
   return `${kind} ${status}${ms === null ? '' : ` in ${ms} ms`}${because}${failed}`;
 }
 
-export function eventLine({ time, vm, type, event, step, ms, error, operation }: ApiEvent): string {
-  const what = type === 'vm' ? `is ${event}` : type === 'step' ? `${step} ${event}` : `${operation} ${event}`;
-  const took = ms === null ? '' : ` ${ms} ms`;
-  return `${time} ${vm} ${what}${took}${error ? `: ${error.message}` : ''}`;
+/** One line of `seamless events`; null for what another line says already. */
+export function eventLine(apiEvent: ApiEvent): string | null {
+  const said = eventText(apiEvent);
+  return said === null ? null : `${at(apiEvent.time)}  ${apiEvent.vm}  ${said}`;
 }
 
-function wakeOf({ cause, trigger }: Operation): Wake {
-  return { cause, trigger } as Wake;
+function eventText({ type, event, step, ms, error, operation, detail }: ApiEvent): string | null {
+  const failed = error ? `: ${error.message}` : '';
+  const took = ms === null ? '' : ` in ${duration(ms)}`;
+  switch (type) {
+    case 'wake':
+    case 'hypervisor':
+      return detail;
+    case 'vm':
+      // The operation’s own line has just said that it began.
+      if (event === 'parking' || event === 'unparking') return null;
+      return `is ${event}${detail ? `: ${detail}` : ''}`;
+    case 'operation': {
+      const name = operation?.split('-')[0] ?? 'operation';
+      if (event === 'started') return `${name} started (${operation})`;
+      const word = event === 'unwound' ? 'was taken back' : event;
+      return `${name} ${word}${took}${failed}`;
+    }
+    case 'step':
+      return `  ${step} ${event}${took}${failed}`;
+  }
+}
+
+function duration(ms: number): string {
+  return ms < 1000 ? `${Math.round(ms)} ms` : `${(ms / 1000).toFixed(1)} s`;
+}
+
+/** `2026-11-21 15:04:01Z` */
+function at(iso: string): string {
+  return iso.replace('T', ' ').replace(/\.\d+Z$/, 'Z');
+}
+
+function wakeOf({ cause, trigger }: Operation): Pick<Wake, 'cause' | 'trigger'> {
+  return { cause, trigger } as Pick<Wake, 'cause' | 'trigger'>;
 }
 
 function mebibytes(bytes: number): number {

@@ -42,6 +42,7 @@ export class Qmp {
   #connecting: Promise<Duplex> | null = null;
   #closed = false;
   #lastId = 0;
+  #lostListener: (why: string) => void = () => {};
 
   constructor(options: QmpOptions) {
     this.#options = options;
@@ -67,6 +68,11 @@ export class Qmp {
       this.#connecting = null;
     });
     return this.#connecting;
+  }
+
+  /** Calls `listener` when an open connection breaks; not for `close`, nor for an attempt that fails. */
+  onLost(listener: (why: string) => void): void {
+    this.#lostListener = listener;
   }
 
   close(): void {
@@ -143,10 +149,12 @@ export class Qmp {
   #drop(stream: Duplex | null, why: string): void {
     stream?.destroy();
     if (stream !== this.#stream && this.#stream) return;
+    const wasOpen = this.#stream !== null;
     this.#stream = null;
     for (const pending of [...this.#pending.values()]) {
       pending.reject(this.#error('HOST_UNREACHABLE', `connection lost: ${why}`, { sent: pending.sent }));
     }
+    if (wasOpen && !this.#closed) this.#lostListener(why);
   }
 
   #late(what: string, timeoutMs: number, sent?: string): SeamlessError {

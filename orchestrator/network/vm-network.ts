@@ -8,8 +8,9 @@ import { SeamlessError } from '../../common/errors.ts';
 import type { Listener } from '../../criu/manifest.ts';
 import { addPort, deletePort } from '../../ovs/ovsdb/ports.ts';
 import { Redirect, type SynEvent } from '../../ovs/redirect.ts';
-import type { SinkConfig, VmConfig } from '../config.ts';
-import { PacketBuffer } from '../packet-buffer/packet-buffer.ts';
+import { connectionPolicy, type SinkConfig, type VmConfig } from '../config.ts';
+import { bufferSocket, PacketBuffer } from '../packet-buffer/packet-buffer.ts';
+import { SynWatch } from '../packet-buffer/syn-watch.ts';
 import type { VmNetwork } from '../sagas/ports.ts';
 import type { HostLink } from './host-link.ts';
 import { findTapPlace } from './tap-place.ts';
@@ -30,8 +31,11 @@ export function vmNetwork(deps: VmNetworkDeps): VmNetwork & { close(): void } {
   const { vm, sink, vmHost, sinkHost } = deps;
   // Shared with the redirect and the buffer, which read it at each use: the services are known only after a scan.
   const heldTcpPorts: number[] = [];
+  const { acceptPorts, healthChecks } = connectionPolicy(vm);
   const holdPorts = (listeners: readonly Listener[]) => {
-    const ports = listeners.filter(({ protocol }) => protocol === 'tcp').map(({ port }) => port);
+    const ports = listeners
+      .filter(({ protocol, port }) => protocol === 'tcp' && !acceptPorts.includes(port))
+      .map(({ port }) => port);
     heldTcpPorts.splice(0, heldTcpPorts.length, ...new Set(ports));
   };
   const redirect = (sinkPort: string) =>
@@ -39,6 +43,7 @@ export function vmNetwork(deps: VmNetworkDeps): VmNetwork & { close(): void } {
       vmName: vm.name,
       mac: vm.mac,
       heldTcpPorts,
+      healthChecks,
       vmBridge: vmHost.openflow,
       sinkBridge: sinkHost.openflow,
       vmSwitchControl: vmHost.switchControl,
@@ -46,6 +51,11 @@ export function vmNetwork(deps: VmNetworkDeps): VmNetwork & { close(): void } {
       ports: { vm: vm.port, vmTunnel: vm.tunnelPort, sinkTunnel: sink.tunnelPort, sink: sinkPort },
     });
   const endSyns = redirect('').onSyn(deps.onSyn);
+  const watch = new SynWatch(vmHost.transport, bufferSocket(deps.runDir, vm.name), (packet) => {
+    const { source, sourcePort, destination, port } = packet;
+    const addresses = { source, sourcePort, destination, port };
+    deps.onSyn({ vmName: vm.name, mac: vm.mac, ...addresses, at: new Date() });
+  });
   let buffer: Promise<PacketBuffer> | null = null;
   const buffered = () => {
     buffer ??= openBuffer(deps, heldTcpPorts).catch((error) => {
@@ -62,11 +72,17 @@ export function vmNetwork(deps: VmNetworkDeps): VmNetwork & { close(): void } {
     async release() {
       const packets = await buffered();
       // No daemon: it was released and taken down before, and only the rules may be left.
-      if (await packets.status().catch(() => null)) await packets.release();
+      const status = await packets.status().catch(() => null);
+      const released = status ? await packets.release() : null;
       await packets.disarm();
+      return status?.mode === 'pass' ? null : released;
     },
     async divert() {
-      return (await (await buffered()).divert()).held;
+      const packets = await buffered();
+      const { held } = await packets.divert();
+      // From here on only connection requests come: each wakes, also where the switch's own word of it is lost.
+      await watch.start();
+      return held;
     },
     async plug(sinkPort) {
       const flows = redirect(sinkPort);
@@ -87,6 +103,7 @@ export function vmNetwork(deps: VmNetworkDeps): VmNetwork & { close(): void } {
       const packets = await buffered();
       // It may still divert stragglers of a moment ago: what the flip brings must wait, not go round.
       await packets.hold().catch(() => packets.arm());
+      watch.stop();
       await redirect(sinkPort).toVm();
     },
     async leadsTo(sinkPort, listeners) {
@@ -94,10 +111,14 @@ export function vmNetwork(deps: VmNetworkDeps): VmNetwork & { close(): void } {
       return (await redirect(sinkPort).stateOnVmBridge()) === 'parked' ? 'sink' : 'vm';
     },
     async held() {
-      return (await (await buffered()).status()).held;
+      const packets = await buffered();
+      await watch.start();
+      return packets.held();
     },
+    sent: (sinkPort) => redirect(sinkPort).sent(),
     close() {
       endSyns();
+      watch.stop();
       buffer?.then((packets) => packets.close()).catch(() => {});
     },
   };
@@ -120,5 +141,6 @@ async function openBuffer(deps: VmNetworkDeps, heldTcpPorts: readonly number[]):
     ...place,
     runDir,
     heldTcpPorts,
+    healthChecks: connectionPolicy(vm).healthChecks,
   });
 }

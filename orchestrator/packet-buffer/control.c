@@ -13,8 +13,9 @@
 
 struct client {
 	int fd; /* -1: free */
+	bool watches;
 	size_t length;
-	char line[512];
+	char line[4096];
 };
 
 static int listener = -1;
@@ -71,6 +72,7 @@ static void drop_client(struct client *client)
 {
 	close(client->fd);
 	client->fd = -1;
+	client->watches = false;
 }
 
 static void accept_client(void)
@@ -123,21 +125,43 @@ void control_handle(const struct pollfd *fds)
 		accept_client();
 }
 
+static void send_line(int client, const char *format, va_list arguments)
+{
+	char line[1024];
+	int length = vsnprintf(line, sizeof(line) - 1, format, arguments);
+	if (length >= (int)sizeof(line) - 1)
+		length = sizeof(line) - 2;
+	line[length++] = '\n';
+	/* Lines are short: a client that does not read them is dropped. */
+	if (send(clients[client].fd, line, (size_t)length, MSG_NOSIGNAL) != length)
+		drop_client(&clients[client]);
+}
+
 void control_reply(int client, const char *format, ...)
 {
 	if (client < 0 || clients[client].fd < 0)
 		return;
-	char line[1024];
 	va_list arguments;
 	va_start(arguments, format);
-	int length = vsnprintf(line, sizeof(line) - 1, format, arguments);
+	send_line(client, format, arguments);
 	va_end(arguments);
-	if (length >= (int)sizeof(line) - 1)
-		length = sizeof(line) - 2;
-	line[length++] = '\n';
-	/* Answers are short and asked for: a client that does not read them is dropped. */
-	if (send(clients[client].fd, line, (size_t)length, MSG_NOSIGNAL) != length)
-		drop_client(&clients[client]);
+}
+
+void control_watch(int client)
+{
+	clients[client].watches = true;
+}
+
+void control_tell(const char *format, ...)
+{
+	for (int i = 0; i < CONTROL_CLIENTS; i++) {
+		if (clients[i].fd < 0 || !clients[i].watches)
+			continue;
+		va_list arguments;
+		va_start(arguments, format);
+		send_line(i, format, arguments);
+		va_end(arguments);
+	}
 }
 
 void control_close(void)

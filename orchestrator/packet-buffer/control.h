@@ -17,6 +17,9 @@ void control_prepare(struct pollfd *fds);
 void control_handle(const struct pollfd *fds);
 /* `client` may have gone meanwhile: then nothing happens. */
 void control_reply(int client, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* From now on `client` hears what is told; a client that does not read is dropped. */
+void control_watch(int client);
+void control_tell(const char *format, ...) __attribute__((format(printf, 1, 2)));
 void control_close(void);
 
 #endif

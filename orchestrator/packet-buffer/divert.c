@@ -1,6 +1,7 @@
 /* Divert: what is held goes to `outgoing`, which the main loop sends bit by bit. */
 #include "divert.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,8 +11,10 @@
 #include "control.h"
 #include "frames.h"
 #include "queue.h"
+#include "report.h"
 
 #define KEPT_PORTS 64
+#define PREFIXES 64
 #define LINGER_DEFAULT_MS 250
 #define LINGER_MOST_MS 5000
 /*
@@ -20,11 +23,19 @@
  */
 #define FRAMES_PER_MS 4
 
+struct prefix {
+	uint8_t family; /* 4 or 6, as in a SYN's key */
+	uint8_t address[16];
+	unsigned bits;
+};
+
 static struct {
 	int fd;
 	uint8_t mac[MAC_BYTES];
 	uint16_t keep[KEPT_PORTS];
 	size_t keep_count;
+	struct prefix except[PREFIXES];
+	size_t except_count;
 	int linger_ms;
 	struct fifo outgoing;
 	int client; /* who waits for the answer, or -1 */
@@ -32,10 +43,22 @@ static struct {
 	int64_t until_ms;
 } diversion = {.fd = -1, .client = -1};
 
+static bool is_in(const struct prefix *prefix, const struct syn_key *syn)
+{
+	unsigned whole = prefix->bits / 8, rest = prefix->bits % 8;
+	if (prefix->family != syn->family || memcmp(prefix->address, syn->source, whole))
+		return false;
+	uint8_t mask = (uint8_t)(0xff << (8 - rest));
+	return !rest || !((prefix->address[whole] ^ syn->source[whole]) & mask);
+}
+
 bool divert_keeps(const struct packet *packet)
 {
 	if (!packet->syn.family)
 		return false;
+	for (size_t i = 0; i < diversion.except_count; i++)
+		if (is_in(&diversion.except[i], &packet->syn))
+			return false;
 	for (size_t i = 0; i < diversion.keep_count; i++)
 		if (diversion.keep[i] == packet->syn.port)
 			return true;
@@ -56,6 +79,27 @@ static bool parse_ports(char *list)
 	return true;
 }
 
+static bool parse_prefix(char *text, struct prefix *prefix)
+{
+	char *slash = strchr(text, '/'), *end = NULL;
+	if (slash)
+		*slash = 0;
+	prefix->family = strchr(text, ':') ? 6 : 4;
+	unsigned most = prefix->family == 4 ? 32 : 128;
+	prefix->bits = slash ? (unsigned)strtoul(slash + 1, &end, 10) : most;
+	return prefix->bits <= most && (!slash || (slash[1] && !*end)) &&
+	       inet_pton(prefix->family == 4 ? AF_INET : AF_INET6, text, prefix->address) == 1;
+}
+
+static bool parse_prefixes(char *list)
+{
+	char *rest = NULL;
+	for (char *item = strtok_r(list, ",", &rest); item; item = strtok_r(NULL, ",", &rest))
+		if (diversion.except_count == PREFIXES || !parse_prefix(item, &diversion.except[diversion.except_count++]))
+			return false;
+	return true;
+}
+
 static bool parse_mac(const char *text)
 {
 	unsigned b[MAC_BYTES];
@@ -72,7 +116,7 @@ static const char *parse_divert(char *arguments, const char **device)
 {
 	bool has_mac = false;
 	char *rest = NULL;
-	diversion.keep_count = 0;
+	diversion.keep_count = diversion.except_count = 0;
 	diversion.linger_ms = LINGER_DEFAULT_MS;
 	for (char *word = strtok_r(arguments, " ", &rest); word; word = strtok_r(NULL, " ", &rest)) {
 		if (!strncmp(word, "iface=", 6)) {
@@ -84,6 +128,9 @@ static const char *parse_divert(char *arguments, const char **device)
 		} else if (!strncmp(word, "keep=", 5)) {
 			if (!parse_ports(word + 5))
 				return "expected keep= with at most 64 TCP ports";
+		} else if (!strncmp(word, "except=", 7)) {
+			if (!parse_prefixes(word + 7))
+				return "expected except= with at most 64 addresses or prefixes";
 		} else if (!strncmp(word, "linger=", 7)) {
 			char *end;
 			unsigned long ms = strtoul(word + 7, &end, 10);
@@ -91,7 +138,7 @@ static const char *parse_divert(char *arguments, const char **device)
 				return "expected linger= with 0 to 5000 ms";
 			diversion.linger_ms = (int)ms;
 		} else {
-			return "expected divert iface=I mac=M [keep=PORT,...] [linger=MS]";
+			return "expected divert iface=I mac=M [keep=PORT,...] [except=PREFIX,...] [linger=MS]";
 		}
 	}
 	return *device && has_mac ? NULL : "expected divert with iface= and mac=";
@@ -169,7 +216,9 @@ void divert_continue(void)
 	if (diversion.outgoing.head)
 		return;
 	if (diversion.client >= 0) {
-		control_reply(diversion.client, "{\"diverted\":%lu,\"held\":%zu}", diversion.count, held.count);
+		char first[REPORT_BYTES];
+		control_reply(diversion.client, "{\"diverted\":%lu,\"held\":%zu,\"connections\":%zu,%s}", diversion.count,
+			      held.count, report_connections(&held), report_first(&held, first));
 		diversion.client = -1;
 		diversion.until_ms = now_ms() + diversion.linger_ms;
 	}

@@ -10,12 +10,15 @@
  *         ────────────►                     ◄───────────────────┘
  *             hold
  *
- *   status                     {"mode","held","bytes","lost","folded","released","diverted","oldestMs"}
+ *   status                     {"mode","held","bytes","lost","folded","released","diverted","oldestMs","connections","first"}
+ *   watch                      from now on say of each connection request that is held {"first":{…}}
  *   hold                       from now on keep everything
- *   release                    let all that is held go on to the VM, in order, and what comes after it too
- *   divert iface=I mac=M [keep=PORT,…] [linger=MS]
+ *   release                    let all that is held go on to the VM, in order, and what comes after it too; says how many
+ *                              that were, how many of them connection requests, and how long the first had waited
+ *   divert iface=I mac=M [keep=PORT,…] [except=PREFIX,…] [linger=MS]
  *                              send all that is held out of device I, to Ethernet address M, in order, and what still
- *                              comes in the next MS (250) as well; SYNs to the kept ports stay held. Answers when
+ *                              comes in the next MS (250) as well; SYNs to the kept ports stay held, but for those
+ *                              of the sources in the prefixes (ADDRESS or ADDRESS/BITS). Answers when
  *                              all are sent; on a failure what is left is held again.
  *   quit [force]               end; refused while packets are held, unless forced: they are lost then
  *
@@ -34,6 +37,7 @@
 #include "control.h"
 #include "divert.h"
 #include "queue.h"
+#include "report.h"
 
 enum mode mode = HOLD;
 struct fifo held;
@@ -44,6 +48,13 @@ static volatile sig_atomic_t quitting;
 
 static uint32_t last_passed;
 static bool passed_any;
+
+static void tell_watchers(struct packet *packet)
+{
+	const struct fifo one = {.head = packet, .tail = packet, .count = 1};
+	char first[REPORT_BYTES];
+	control_tell("{%s}", report_first(&one, first));
+}
 
 static void take_packet(const struct queue_packet *arrived)
 {
@@ -63,6 +74,8 @@ static void take_packet(const struct queue_packet *arrived)
 		divert_take(packet);
 	} else if (syn_set_add(&packet->syn)) {
 		fifo_push(&held, packet);
+		if (packet->syn.family)
+			tell_watchers(packet);
 	} else {
 		counters.folded++;
 		queue_drop(packet->id);
@@ -70,15 +83,16 @@ static void take_packet(const struct queue_packet *arrived)
 	}
 }
 
-static size_t release_all(void)
+static void release_all(int client)
 {
-	size_t count = held.count;
+	size_t count = held.count, connections = report_connections(&held);
+	long long oldest_ms = count ? (long long)(now_ms() - held.head->arrived_ms) : 0;
 	if (count)
 		queue_accept_through(held.tail->id);
 	counters.released += count;
 	fifo_clear(&held);
 	syn_set_clear();
-	return count;
+	control_reply(client, "{\"released\":%zu,\"connections\":%zu,\"oldestMs\":%lld}", count, connections, oldest_ms);
 }
 
 /* ---- commands ---- */
@@ -91,19 +105,24 @@ static void report_status(int client)
 	const struct packet *first = outgoing->head;
 	if (!oldest || (first && first->arrived_ms < oldest->arrived_ms))
 		oldest = first;
+	char first_held[REPORT_BYTES];
 	control_reply(client,
 		      "{\"mode\":\"%s\",\"held\":%zu,\"bytes\":%zu,\"lost\":%lu,\"folded\":%lu,"
-		      "\"released\":%lu,\"diverted\":%lu,\"oldestMs\":%lld}",
+		      "\"released\":%lu,\"diverted\":%lu,\"oldestMs\":%lld,\"connections\":%zu,%s}",
 		      MODE_NAMES[mode], count, held.bytes + outgoing->bytes,
 		      queue_lost() + counters.too_big + counters.no_memory, counters.folded,
 		      counters.released, counters.diverted,
-		      oldest ? (long long)(now_ms() - oldest->arrived_ms) : 0);
+		      oldest ? (long long)(now_ms() - oldest->arrived_ms) : 0, report_connections(&held),
+		      report_first(&held, first_held));
 }
 
 static void handle_command(int client, char *line)
 {
 	if (!strcmp(line, "status")) {
 		report_status(client);
+	} else if (!strcmp(line, "watch")) {
+		control_reply(client, "{\"mode\":\"%s\"}", MODE_NAMES[mode]);
+		control_watch(client);
 	} else if (!strcmp(line, "quit force")) {
 		control_reply(client, "{\"lost\":%zu}", held.count + divert_outgoing()->count);
 		quitting = 1;
@@ -118,7 +137,7 @@ static void handle_command(int client, char *line)
 		if (mode == DIVERT)
 			divert_end();
 		mode = PASS;
-		control_reply(client, "{\"released\":%zu}", release_all());
+		release_all(client);
 	} else if (!strncmp(line, "divert ", 7)) {
 		if (mode == PASS)
 			control_reply(client, "{\"error\":\"expected mode hold, got pass: nothing is held\"}");
@@ -133,7 +152,7 @@ static void handle_command(int client, char *line)
 		quitting = 1;
 	} else {
 		/* Not echoed: it may be anything. */
-		control_reply(client, "{\"error\":\"expected status, hold, release, divert or quit\"}");
+		control_reply(client, "{\"error\":\"expected status, watch, hold, release, divert or quit\"}");
 	}
 }
 

@@ -11,6 +11,7 @@
  */
 import { SeamlessError } from '../../common/errors.ts';
 import type { HostTransport } from '../host/transport.ts';
+import type { Held, HeldPacket, Released } from '../sagas/ports.ts';
 import { ControlLine } from './control-line.ts';
 import { ensureHoldRules, removeHoldRules } from './hold-rules.ts';
 
@@ -31,6 +32,8 @@ export interface PacketBufferOptions {
   runDir: string;
   /** Services whose SYNs stay held when the rest is diverted. */
   heldTcpPorts: readonly number[];
+  /** Addresses and prefixes whose SYNs are diverted with the rest. */
+  healthChecks?: readonly string[];
   maxPackets?: number;
 }
 
@@ -46,12 +49,20 @@ export interface BufferStatus {
   diverted: number;
   /** Age of the oldest packet held, in milliseconds; 0 when none is. */
   oldestMs: number;
+  /** Of the packets held: connection requests, and which came first (see `Held`). */
+  connections: number;
+  first: HeldPacket | null;
 }
 
 const COMMAND_TIMEOUT_MS = 5000;
 const DIVERT_TIMEOUT_MS = 20_000;
 /** A tap drops what exceeds its ring (1000 packets), and a release comes all at once. */
 const TAP_RING_PACKETS = 8192;
+
+/** Where the buffer of `vm` listens. */
+export function bufferSocket(runDir: string, vm: string): string {
+  return `${runDir}/packet-buffer-${vm}.sock`;
+}
 
 export class PacketBuffer {
   readonly #options: PacketBufferOptions;
@@ -63,7 +74,7 @@ export class PacketBuffer {
   }
 
   get socketPath(): string {
-    return `${this.#options.runDir}/packet-buffer-${this.#options.vm}.sock`;
+    return bufferSocket(this.#options.runDir, this.#options.vm);
   }
 
   /** From now on every packet for the VM is held. Starts the daemon unless it answers. */
@@ -79,9 +90,10 @@ export class PacketBuffer {
     await this.#command('hold');
   }
 
-  /** Lets all that is held go on to the VM, in order, and everything after it; returns how many were held. */
-  async release(): Promise<number> {
-    return Number((await this.#command('release')).released);
+  /** Lets all that is held go on to the VM, in order, and everything after it. */
+  async release(): Promise<Released> {
+    const { released, connections, oldestMs } = await this.#command('release');
+    return { packets: Number(released), connections: Number(connections), oldestMs: Number(oldestMs) };
   }
 
   /**
@@ -89,11 +101,18 @@ export class PacketBuffer {
    * For a quarter of a second stragglers go the same way; then it holds again. So flows that point at the VM may
    * follow only after `hold()`, or the packets would go round.
    */
-  async divert(): Promise<{ diverted: number; held: number }> {
-    const { uplink, mac, heldTcpPorts } = this.#options;
-    const keep = heldTcpPorts.length > 0 ? ` keep=${heldTcpPorts.join(',')}` : '';
+  async divert(): Promise<{ diverted: number; held: Held }> {
+    const { uplink, mac, heldTcpPorts, healthChecks = [] } = this.#options;
+    const keep =
+      (heldTcpPorts.length > 0 ? ` keep=${heldTcpPorts.join(',')}` : '') +
+      (healthChecks.length > 0 ? ` except=${healthChecks.join(',')}` : '');
     const answer = await this.#command(`divert iface=${uplink} mac=${mac}${keep}`, DIVERT_TIMEOUT_MS);
-    return { diverted: Number(answer.diverted), held: Number(answer.held) };
+    return { diverted: Number(answer.diverted), held: heldOf(answer) };
+  }
+
+  /** What waits now. Throws `HOST_UNREACHABLE` when no daemon runs. */
+  async held(): Promise<Held> {
+    return heldOf(await this.#command('status'));
   }
 
   /** Throws `HOST_UNREACHABLE` when no daemon runs. */
@@ -178,4 +197,12 @@ export class PacketBuffer {
   #command(command: string, timeoutMs = COMMAND_TIMEOUT_MS): Promise<Record<string, unknown>> {
     return this.#control.request(command, timeoutMs);
   }
+}
+
+function heldOf({ held, connections, first }: Record<string, unknown>): Held {
+  return {
+    packets: Number(held),
+    connections: Number(connections),
+    first: (first as HeldPacket | null) ?? null,
+  };
 }

@@ -32,10 +32,15 @@ export interface NewSaga {
   input: object;
 }
 
-/** Records the intent, with `more` (the VM's new state) in the same transaction. */
-export function createSaga(journal: Journal, saga: NewSaga, more: readonly NewRecord[] = []): void {
+/** Records the intent; in the same transaction `before` (what caused it) and `after` it (the VM's new state). */
+export function createSaga(
+  journal: Journal,
+  saga: NewSaga,
+  { before = [], after = [] }: { before?: readonly NewRecord[]; after?: readonly NewRecord[] } = {},
+): void {
   const { id, vm, definition, input } = saga;
-  journal.append([{ vm, saga: id, event: 'sagaCreated', body: { definition, input } }, ...more]);
+  const created: NewRecord = { vm, saga: id, event: 'sagaCreated', body: { definition, input } };
+  journal.append([...before, created, ...after]);
 }
 
 /** Runs saga `id` from where the journal says it is. @param how `fresh` for one just created, else after a crash or on a retry. */

@@ -11,7 +11,19 @@ import type { StepEvent } from './status.ts';
 
 export const JOURNAL_VERSION = 1;
 
-export type JournalEvent = StepEvent | 'sagaCreated' | 'sagaResumed' | 'sagaEnded' | 'vmState';
+export type JournalEvent =
+  | StepEvent
+  | 'sagaCreated'
+  | 'sagaResumed'
+  | 'sagaEnded'
+  | 'vmState'
+  /** What woke the VM. */
+  | 'wake'
+  /** The first look after a wake, and what the VM had done a minute later (vm/wake-watch.ts). */
+  | 'wakeWatched'
+  | 'wakeJudged'
+  /** The VM's QEMU went, or came back. */
+  | 'hypervisor';
 
 export interface NewRecord {
   vm: string;
@@ -40,6 +52,8 @@ export interface Journal {
   after(seq: number, filter: { vm?: string | undefined; limit: number }): JournalRecord[];
   /** The last record of this kind for a VM. */
   last(vm: string, event: JournalEvent): JournalRecord | null;
+  /** All records of this kind for a VM, oldest first. */
+  all(vm: string, event: JournalEvent): JournalRecord[];
   /** The id of a VM’s latest saga of this definition. */
   lastSaga(vm: string, definition: string): string | null;
   lastSeq(): number;
@@ -107,6 +121,7 @@ export function openJournal(path: string, options: JournalOptions = {}): Journal
         ? select('seq > ? ORDER BY seq LIMIT ?', seq, limit)
         : select('seq > ? AND vm = ? ORDER BY seq LIMIT ?', seq, vm, limit),
     last: (vm, event) => select('vm = ? AND event = ? ORDER BY seq DESC LIMIT 1', vm, event)[0] ?? null,
+    all: (vm, event) => select('vm = ? AND event = ? ORDER BY seq', vm, event),
     lastSaga(vm, definition) {
       const where =
         "vm = ? AND event = 'sagaCreated' AND body ->> 'definition' = ? ORDER BY seq DESC LIMIT 1";

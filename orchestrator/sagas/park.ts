@@ -12,7 +12,7 @@
 import { SeamlessError } from '../../common/errors.ts';
 import type { Listener, NetworkIdentity } from '../../criu/manifest.ts';
 import { given, inDoubt, type SagaDefinition, type StepContext } from '../saga/definition.ts';
-import type { Ports } from './ports.ts';
+import type { Held, Ports } from './ports.ts';
 
 export interface ParkState {
   imageId: string;
@@ -23,7 +23,7 @@ export interface ParkState {
   listeners?: Listener[];
   imageBytes?: number;
   /** Connection requests that came during the park: they wait at the VM’s port, and wake it. */
-  held?: number;
+  held?: Held;
   off?: boolean;
   residentBeforeBytes?: number;
   residentAfterBytes?: number;
@@ -50,6 +50,7 @@ export function parkSaga(ports: Ports): SagaDefinition<ParkState> {
               templateId: given(state.templateId, 'templateId'),
               network: given(state.network, 'network'),
               vmAgent: ports.vmAgentAddress,
+              connections: ports.connections,
             },
             { signal },
           );
@@ -72,7 +73,7 @@ export function parkSaga(ports: Ports): SagaDefinition<ParkState> {
           return undefined;
         },
         // Comes after the undo of `checkpoint`: the packets find the sockets that they are for.
-        undo: () => network.release(),
+        undo: async () => void (await network.release()),
       },
       {
         name: 'checkpoint',

@@ -4,7 +4,7 @@
  * Each function ensures: asking for what is so already changes nothing.
  */
 import type { Listener } from '../../criu/manifest.ts';
-import type { AgentAddress, SinkAgentApi } from '../../sink-agent/api.ts';
+import type { AgentAddress, ConnectionPolicy, SinkAgentApi } from '../../sink-agent/api.ts';
 import type { VmAgentApi } from '../../vm-agent/api.ts';
 import type { CallOptions } from '../../wire/rpc-client.ts';
 import type { SwitchOff } from '../suspend/switch-off.ts';
@@ -18,17 +18,54 @@ export interface Agent<Api extends { [M in keyof Api]: { params: object; result:
   ): Promise<Api[M]['result']>;
 }
 
+/** One packet that waits. Ports are 0 where the protocol has none. */
+export interface HeldPacket {
+  protocol: 'tcp' | 'udp' | 'icmp' | 'other';
+  /** A TCP connection request. */
+  syn: boolean;
+  source: string;
+  sourcePort: number;
+  destination: string;
+  port: number;
+}
+
+/** What waits for the VM. */
+export interface Held {
+  /** Packets, and how many of them are connection requests. */
+  packets: number;
+  connections: number;
+  /** The first connection request, or without one the oldest packet; null when nothing waits. */
+  first: HeldPacket | null;
+}
+
+/** What was let go to the VM. */
+export interface Released {
+  packets: number;
+  connections: number;
+  /** How long the first of them had waited, in milliseconds. */
+  oldestMs: number;
+}
+
+/** What has left by a port so far. */
+export interface Sent {
+  packets: number;
+  bytes: number;
+}
+
 /** The VM's traffic: its flows on both bridges, and the packet buffer at its port. */
 export interface VmNetwork {
   /** From now on packets for the VM wait at its port. */
   hold(): Promise<void>;
-  /** Waiting packets go to the VM in their order, later ones straight to it; the buffer is taken down. */
-  release(): Promise<void>;
+  /**
+   * Waiting packets go to the VM in their order, later ones straight to it; the buffer is taken down.
+   * Gives what waited; null when it had been let go before.
+   */
+  release(): Promise<Released | null>;
   /**
    * Waiting packets go back through the bridges, which lead them to the sink; the buffer goes on holding.
-   * Gives how many still wait: connection requests, which the sink must not get.
+   * Gives what still waits: connection requests, which the sink must not get.
    */
-  divert(): Promise<number>;
+  divert(): Promise<Held>;
   /** Brings the sink's port to its bridge, closed in both directions. */
   plug(sinkPort: string): Promise<void>;
   unplug(sinkPort: string): Promise<void>;
@@ -38,14 +75,16 @@ export interface VmNetwork {
   toVm(sinkPort: string): Promise<void>;
   /** Where the flows lead now; throws when the bridge can't be asked. */
   leadsTo(sinkPort: string, listeners: readonly Listener[]): Promise<'vm' | 'sink'>;
-  /** How many packets wait. */
-  held(): Promise<number>;
+  held(): Promise<Held>;
+  /** What the VM and its sink have sent into their bridges so far; null for one whose port is not there. */
+  sent(sinkPort: string): Promise<{ vm: Sent | null; sink: Sent | null }>;
 }
 
 export interface Ports {
   vm: string;
   sinkServer: string;
   vmAgentAddress: AgentAddress;
+  connections: ConnectionPolicy;
   vmAgent: Agent<VmAgentApi>;
   sinkAgent: Agent<SinkAgentApi>;
   network: VmNetwork;

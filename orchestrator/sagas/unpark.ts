@@ -28,6 +28,18 @@ export interface UnparkState {
   listeners: Listener[];
   wake: Wake;
   imageBytes?: number;
+  /** Of the processes that come back, by which the VM's work after the wake is told apart. */
+  gatewayPids?: number[];
+  /** What the sink sent while it was parked, and the VM before the wake: what a look afterwards is compared with. */
+  sinkSentPackets?: number;
+  sinkSentBytes?: number;
+  vmSentBytes?: number;
+  /** What the sink still sent between the wake and the flip. */
+  sinkAnswers?: number;
+  /** What waited for the VM, and for how long the first of it. */
+  heldPackets?: number;
+  heldConnections?: number;
+  firstHeldMs?: number;
 }
 
 export function unparkSaga(ports: Ports): SagaDefinition<UnparkState> {
@@ -61,10 +73,7 @@ export function unparkSaga(ports: Ports): SagaDefinition<UnparkState> {
       {
         name: 'flip',
         attempts: 3,
-        async do({ sinkPort }) {
-          await network.toVm(sinkPort);
-          return undefined;
-        },
+        do: (state) => flip(ports, state),
         // The sockets are back (see below), so its stack may have the packets; its processes are still stopped.
         undo: async ({ sinkPort, listeners }) => {
           await network.toSink(sinkPort, listeners);
@@ -107,8 +116,10 @@ export function unparkSaga(ports: Ports): SagaDefinition<UnparkState> {
       {
         name: 'release',
         async do() {
-          await network.release();
-          return undefined;
+          const released = await network.release();
+          if (released === null) return undefined; // An attempt before this one has seen what waited.
+          const { packets, connections, oldestMs } = released;
+          return { heldPackets: packets, heldConnections: connections, firstHeldMs: oldestMs };
         },
         undo: null,
       },
@@ -129,13 +140,32 @@ async function sinkOf({ vm, sinkAgent }: Ports, signal: AbortSignal): Promise<Si
 
 /** After a failed or interrupted unpark the processes may be an image already: then that is the one to bring back. */
 async function freeze(ports: Ports, state: UnparkState, signal: AbortSignal): Promise<Partial<UnparkState>> {
-  const sink = await frozenSink(ports, signal);
-  if (sink.state === 'frozen') return {};
+  const [sink, sent] = await Promise.all([frozenSink(ports, signal), sentSoFar(ports, state)]);
+  if (sink.state === 'frozen') return sent.sink ? { sinkSentPackets: sent.sink.packets } : {};
   if (sink.state === 'dumped') return { imageId: sink.imageId ?? state.imageId };
   throw new SeamlessError(
     'AGENT_REFUSED',
     `Expected processes in the sink of ${ports.vm}, got it ${sink.state}`,
   );
+}
+
+/** The counters are read beside the flip, not before it: nothing waits for them. */
+async function flip(ports: Ports, state: UnparkState): Promise<Partial<UnparkState>> {
+  const [{ sink, vm }] = await Promise.all([
+    sentSoFar(ports, state),
+    ports.network.toVm(state.sinkPort),
+  ] as const);
+  const { sinkSentPackets: before } = state;
+  return {
+    ...(sink ? { sinkSentBytes: sink.bytes } : {}),
+    ...(sink && before !== undefined ? { sinkAnswers: Math.max(0, sink.packets - before) } : {}),
+    ...(vm ? { vmSentBytes: vm.bytes } : {}),
+  };
+}
+
+/** Only to tell afterwards what happened: no reason to fail. */
+function sentSoFar({ network }: Ports, { sinkPort }: UnparkState) {
+  return network.sent(sinkPort).catch(() => ({ vm: null, sink: null }));
 }
 
 /** `status` answers at once, `freeze` after a dump that may be under way; one that has no processes left refuses it. */
@@ -150,8 +180,9 @@ async function frozenSink(ports: Ports, signal: AbortSignal): Promise<SinkStatus
 
 async function checkpoint(ports: Ports, imageId: string, signal: AbortSignal): Promise<Partial<UnparkState>> {
   const call = { signal, timeoutMs: 60_000 };
-  const { bytes } = await ports.sinkAgent.call('checkpoint', { vm: ports.vm, imageId }, call);
-  return { imageBytes: bytes };
+  const { bytes, manifest } = await ports.sinkAgent.call('checkpoint', { vm: ports.vm, imageId }, call);
+  const gatewayPids = manifest.trees.flatMap(({ processes }) => processes.map(({ pid }) => pid));
+  return { imageBytes: bytes, gatewayPids };
 }
 
 async function restoreInSink(ports: Ports, signal: AbortSignal): Promise<void> {

@@ -12,12 +12,14 @@ import type { Log } from '../../common/log.ts';
 import type { SinkStatus } from '../../sink-agent/api.ts';
 import type { SagaDefinition, SagaOutcome } from '../saga/definition.ts';
 import { createSaga, runSaga } from '../saga/engine.ts';
-import type { Journal } from '../saga/journal.ts';
+import type { Journal, NewRecord } from '../saga/journal.ts';
 import type { ParkState } from '../sagas/park.ts';
+import type { Held } from '../sagas/ports.ts';
 import type { UnparkState } from '../sagas/unpark.ts';
 import { decide } from './admission.ts';
 import { type Parked, transition, type VmEvent, type VmState, type Wake } from './state.ts';
-import { heldWake, sinkWake } from './wake.ts';
+import { heldWake, manualWake, sinkWake } from './wake.ts';
+import type { WakeWatch } from './wake-watch.ts';
 
 export interface DriverDeps {
   vm: string;
@@ -25,12 +27,14 @@ export interface DriverDeps {
   log: Log;
   park: SagaDefinition<ParkState>;
   unpark: SagaDefinition<UnparkState>;
-  /** How many packets wait at the VM’s port. */
-  held(): Promise<number>;
+  /** What waits at the VM’s port. */
+  held(): Promise<Held>;
   /** What the sink agent says of the VM’s sink. */
   sink(): Promise<SinkStatus | null>;
   /** Puts the flows of a parked VM back, after its bridges have forgotten them. */
   reassert(parked: Parked): Promise<void>;
+  /** Judges each wake by what the VM does afterwards. */
+  watch: Pick<WakeWatch, 'begin' | 'resume' | 'leave' | 'stop'>;
   /** The journal can’t be written, or the engine has a defect: the process must end and recover. */
   onFatal(error: unknown): void;
 }
@@ -94,6 +98,8 @@ export class VmDriver {
       this.#run('unpark', state.operation, 'recovered');
     } else if (state.kind === 'parked') {
       this.lookAgain();
+    } else if (state.kind === 'awake') {
+      this.#deps.watch.resume();
     }
   }
 
@@ -103,6 +109,7 @@ export class VmDriver {
     if (decision.kind === 'deny') throw this.#denied(decision);
     if (decision.kind === 'already') return { already: true, operation: decision.operation };
     const operation = this.#newOperation('park');
+    this.#deps.watch.leave();
     this.#begin('park', operation, { type: 'parkStarted', operation }, { imageId: operation });
     return { already: false, operation };
   }
@@ -117,8 +124,7 @@ export class VmDriver {
         this.#wanted.abort();
         return { already: false, operation: this.#operation() };
       case 'unparkAfterPark':
-        this.#pendingWake ??= { cause: 'manual', trigger: null };
-        this.#wanted.abort();
+        this.#wakeLater(manualWake());
         this.#afterPark ??= Promise.withResolvers<Reply>();
         return this.#afterPark.promise;
       case 'resumeUnwinding': {
@@ -128,7 +134,7 @@ export class VmDriver {
         return { already: false, operation };
       }
       default:
-        return { already: false, operation: this.#startUnpark({ cause: 'manual', trigger: null }) };
+        return { already: false, operation: this.#startUnpark(manualWake()) };
     }
   }
 
@@ -140,16 +146,15 @@ export class VmDriver {
     this.#log.info('wake', { cause: wake.cause, detail: wake.trigger?.detail });
     if (decision.action === 'startUnpark') {
       if (this.#retry === null) this.#startUnpark(wake);
-      else this.#pendingWake ??= wake;
+      else this.#wakeLater(wake);
       return;
     }
-    this.#pendingWake ??= wake;
-    this.#wanted.abort();
+    this.#wakeLater(wake);
   }
 
   /** What the sink agent says of this VM’s sink, at a change and at each connection. */
   sinkSays(sink: SinkStatus): void {
-    if (sink.state === 'frozen' && this.#sinkOwns()) this.wake(sinkWake(sink.trigger));
+    if (sink.state === 'frozen' && this.#sinkOwns()) this.wake(sinkWake(sink));
   }
 
   /** Looks for what may have been missed, and puts back what may have been forgotten. */
@@ -160,7 +165,7 @@ export class VmDriver {
       await this.#deps.reassert(state.parked);
       const [held, sink] = await Promise.all([this.#deps.held(), this.#deps.sink()]);
       if (this.#state !== state) return;
-      if (held > 0) this.wake(heldWake(held));
+      if (held.packets > 0) this.wake(heldWake(held));
       // After a failed wake it may have gone on and been stopped again while nobody listened.
       if (sink) this.sinkSays(sink);
     };
@@ -179,6 +184,7 @@ export class VmDriver {
   /** Starts nothing more. A saga that runs is left to the journal. */
   stop(): void {
     this.#stopped = true;
+    this.#deps.watch.stop();
     if (this.#retry) clearTimeout(this.#retry);
   }
 
@@ -187,25 +193,45 @@ export class VmDriver {
     return kind === 'parked' || (kind === 'parking' && this.#state.phase === 'after-pivot');
   }
 
+  /** The first cause counts; later ones add nothing to it. */
+  #wakeLater(wake: Wake): void {
+    if (this.#pendingWake === null) {
+      this.#pendingWake = wake;
+      this.#deps.journal.append([this.#wakeRecord(wake, null)]);
+    }
+    this.#wanted.abort();
+  }
+
   #startUnpark(wake: Wake): string {
     const operation = this.#newOperation('unpark');
     if (this.#retry) clearTimeout(this.#retry);
     this.#retry = null;
+    const isRecorded = wake === this.#pendingWake;
     this.#pendingWake = null;
     const event: VmEvent = { type: 'unparkStarted', operation };
     const next = transition(this.#state, event);
     if (next.kind !== 'unparking') throw new SeamlessError('INTERNAL', 'Expected to be unparking');
     const { imageId: parkImageId, sinkPort, listeners } = next.parked;
     const input: UnparkState = { imageId: operation, parkImageId, sinkPort, listeners, wake };
-    this.#begin('unpark', operation, event, input);
+    this.#begin('unpark', operation, event, input, isRecorded ? [] : [this.#wakeRecord(wake, operation)]);
     return operation;
   }
 
   /** The saga and the VM’s new state are one record in time: a crash finds both or neither. */
-  #begin(definition: 'park' | 'unpark', operation: string, event: VmEvent, input: object): void {
+  #begin(
+    definition: 'park' | 'unpark',
+    operation: string,
+    event: VmEvent,
+    input: object,
+    before: readonly NewRecord[] = [],
+  ): void {
     const { journal, vm } = this.#deps;
     const next = transition(this.#state, event);
-    createSaga(journal, { id: operation, vm, definition, input }, [this.#stateRecord(next)]);
+    createSaga(
+      journal,
+      { id: operation, vm, definition, input },
+      { before, after: [this.#stateRecord(next)] },
+    );
     this.#enter(next);
     this.#run(definition, operation, 'fresh');
   }
@@ -229,9 +255,9 @@ export class VmDriver {
     });
   }
 
-  #parkStepDone(step: { name: string; pivot?: true }, output: { held?: number }): void {
+  #parkStepDone(step: { name: string; pivot?: true }, output: { held?: Held }): void {
     if (step.pivot) this.#enter(transition(this.#state, { type: 'pivotPassed' }));
-    if (step.name === 'divert' && output.held) this.wake(heldWake(output.held));
+    if (step.name === 'divert' && output.held?.packets) this.wake(heldWake(output.held));
   }
 
   #parkEnded(outcome: SagaOutcome<ParkState>): void {
@@ -261,7 +287,10 @@ export class VmDriver {
     const state = this.#state;
     if (outcome.kind === 'succeeded') {
       this.#failedWakes = 0;
-      return this.#apply({ type: 'unparkSucceeded' });
+      const operation = this.#operation();
+      this.#apply({ type: 'unparkSucceeded' });
+      if (operation !== null) this.#deps.watch.begin(operation);
+      return;
     }
     if (outcome.kind === 'stuck') {
       if (state.kind !== 'unparking') throw new SeamlessError('INTERNAL', 'Expected to be unparking');
@@ -309,6 +338,10 @@ export class VmDriver {
 
   #stateRecord(state: VmState) {
     return { vm: this.#deps.vm, event: 'vmState' as const, body: { from: this.#state.kind, state } };
+  }
+
+  #wakeRecord(wake: Wake, operation: string | null): NewRecord {
+    return { vm: this.#deps.vm, event: 'wake', body: { ...wake, operation } };
   }
 
   #operation(): string | null {

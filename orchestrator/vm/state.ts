@@ -22,11 +22,37 @@ export interface Parked {
   listeners: Listener[];
 }
 
-/** Why a VM wakes. A SYN is the trigger of a new connection; it has no process yet. */
-export type Wake =
-  | { cause: 'syscall'; trigger: Pick<Trigger, 'program' | 'pid' | 'syscall' | 'detail'> }
-  | { cause: 'syn'; trigger: { program: null; pid: null; syscall: 'SYN'; detail: string } }
-  | { cause: 'manual'; trigger: null };
+/** Packets that want the VM itself: a SYN seen by the switch, or what was found waiting at the VM's port. */
+export interface NetworkTrigger {
+  /** There is no process yet. */
+  program: null;
+  pid: null;
+  syscall: 'SYN' | 'packet';
+  detail: string;
+  rule: 'connection.request' | 'packets.waiting';
+  /** `203.0.113.7:51312` */
+  client?: string;
+  /** Where it wants to go. */
+  destination?: string;
+  port?: number;
+}
+
+/** The sink stopped and named no call: its filter ended, or a part of it could not be brought back. */
+export interface SinkTrigger {
+  program: null;
+  pid: null;
+  syscall: 'none';
+  detail: string;
+  rule: 'sink.stopped';
+}
+
+/** Why a VM wakes. `at` is when the orchestrator learned of it (ISO 8601). */
+export type Wake = { at: string } & (
+  | { cause: 'syscall'; trigger: Trigger }
+  | { cause: 'syn' | 'packets'; trigger: NetworkTrigger }
+  | { cause: 'sink'; trigger: SinkTrigger }
+  | { cause: 'manual'; trigger: null }
+);
 
 export type VmState =
   | { kind: 'awake' }

@@ -19,6 +19,13 @@ export interface Port {
   mac: string;
 }
 
+/** What has come into the switch by a port, since that was made. */
+export interface PortCounters {
+  number: number;
+  packets: number;
+  bytes: number;
+}
+
 export interface FlowFilter {
   cookie?: bigint;
   cookieMask?: bigint;
@@ -26,6 +33,7 @@ export interface FlowFilter {
 }
 
 const FLOW = 1;
+const PORT_STATS = 4;
 const PORT_DESC = 13;
 const APPLY_ACTIONS = 4;
 
@@ -44,6 +52,14 @@ export async function readFlows(connection: OpenFlowConnection, filter: FlowFilt
 export async function readPorts(connection: OpenFlowConnection): Promise<Port[]> {
   const parts = await connection.requestParts(multipart(PORT_DESC, Buffer.alloc(0)));
   return parts.flatMap((part) => entries(part, (bytes) => bytes.readUInt16BE(4)).map(decodePort));
+}
+
+/** Counters of all ports, as they are now. */
+export async function readPortCounters(connection: OpenFlowConnection): Promise<PortCounters[]> {
+  const request = Buffer.alloc(8);
+  request.writeUInt32BE(PORT.any, 0);
+  const parts = await connection.requestParts(multipart(PORT_STATS, request));
+  return parts.flatMap((part) => entries(part, (bytes) => bytes.readUInt16BE(0)).map(decodeCounters));
 }
 
 /**
@@ -106,6 +122,14 @@ function decodeInstructions(bytes: Buffer): Action[] {
   return entries(bytes, (entry) => entry.readUInt16BE(2))
     .filter((entry) => entry.readUInt16BE(0) === APPLY_ACTIONS)
     .flatMap((entry) => decodeActions(entry.subarray(8)));
+}
+
+function decodeCounters(bytes: Buffer): PortCounters {
+  return {
+    number: bytes.readUInt32BE(4),
+    packets: Number(bytes.readBigUInt64BE(16)),
+    bytes: Number(bytes.readBigUInt64BE(32)),
+  };
 }
 
 function decodePort(bytes: Buffer): Port {

@@ -12,11 +12,12 @@ import { startApi } from '../../../orchestrator/api/server.ts';
 import { type ApiClient, apiClient } from '../../../orchestrator/cli/client.ts';
 import type { VmConfig } from '../../../orchestrator/config.ts';
 import { type Journal, openJournal } from '../../../orchestrator/saga/journal.ts';
-import { parkSaga } from '../../../orchestrator/sagas/park.ts';
-import { unparkSaga } from '../../../orchestrator/sagas/unpark.ts';
-import { VmDriver } from '../../../orchestrator/vm/driver.ts';
+import type { VmDriver } from '../../../orchestrator/vm/driver.ts';
+import type { HypervisorLoss } from '../../../orchestrator/vm/hypervisor-watch.ts';
+import { synWake } from '../../../orchestrator/vm/wake.ts';
 import { temporaryFolder } from '../../unit/orchestrator/saga/suite.ts';
 import { World } from '../../unit/orchestrator/sagas/world.ts';
+import { drive, TRIGGER } from '../../unit/orchestrator/vm/driven.ts';
 
 const CLI = join(import.meta.dirname, '../../../orchestrator/cli/main.ts');
 let world: World;
@@ -24,27 +25,15 @@ let driver: VmDriver;
 let journal: Journal;
 let socket: string;
 let client: ApiClient;
+let loss: HypervisorLoss | null;
 
 beforeEach(async () => {
   world = new World();
   const folder = temporaryFolder();
   socket = join(folder, 'seamless.sock');
   journal = openJournal(join(folder, 'journal.sqlite'));
-  const ports = world.ports();
-  const quick = { persistMs: 20, retryAfterMs: 1 };
-  driver = new VmDriver({
-    vm: 'vm1',
-    journal,
-    log: silentLog,
-    park: { ...parkSaga(ports), ...quick },
-    unpark: { ...unparkSaga(ports), ...quick },
-    held: async () => 0,
-    sink: async () => null,
-    reassert: async () => {},
-    onFatal: (error) => {
-      throw error;
-    },
-  });
+  driver = drive(world, journal).driver;
+  loss = null;
   const config = {
     name: 'vm1',
     host: 'hv',
@@ -56,6 +45,11 @@ beforeEach(async () => {
   const vm = {
     config: config as unknown as VmConfig,
     driver,
+    hypervisor: {
+      get loss() {
+        return loss;
+      },
+    },
     residentBytes: async () => 100 * 1024 * 1024,
     qemuStatus: async () => (world.power === 'on' ? 'running' : 'paused'),
     scan: async () => ({
@@ -125,24 +119,104 @@ test('--no-wait answers at once with an operation that can be asked for', async 
   expect(await client.get(`/v1/operations/${stdout}`)).toMatchObject({ id: stdout, kind: 'park' });
 });
 
-test('explain says what woke the VM, in one readable line', async () => {
+const LINE =
+  'woken by sshd[812] for 203.0.113.7:51312: openat("/var/log/lastlog", O_RDWR): opens a file; the VM has the real ones';
+
+test('explain says what woke the VM, in one readable line, what the clients saw, and whether it was needed', async () => {
   await cli('park', 'vm1');
-  const trigger = { program: 'bash', pid: 812, syscall: 'clone', detail: 'clone(SIGCHLD): a new process' };
-  driver.wake({ cause: 'syscall', trigger });
+  driver.wake({ cause: 'syscall', at: '2026-11-21T03:00:00.000Z', trigger: TRIGGER });
   await driver.idle();
-  expect((await cli('explain', 'vm1')).stdout).toContain('woken by bash[812]: clone(SIGCHLD): a new process');
-  const { lastUnpark } = JSON.parse((await cli('explain', 'vm1', '--json')).stdout);
-  expect(lastUnpark).toMatchObject({ cause: 'syscall', trigger });
+  const { stdout } = await cli('explain', 'vm1');
+  expect(stdout.split('\n')).toEqual([
+    expect.stringMatching(/^vm1 is awake since 20\d\d-\d\d-\d\d \d\d:\d\d:\d\dZ$/),
+    `${LINE} (rule file.open), at 2026-11-21 03:00:00Z`,
+    expect.stringMatching(/^ {2}awake after \d+ ms; \d+ packets? waited, the first for 7 ms$/),
+    '  whether the wake was needed is known a minute after it',
+  ]);
+  const json = JSON.parse((await cli('explain', 'vm1', '--json')).stdout);
+  expect(json).toMatchObject({
+    vm: 'vm1',
+    state: 'awake',
+    lastUnpark: { cause: 'syscall', trigger: TRIGGER },
+    lastWake: {
+      line: LINE,
+      trigger: TRIGGER,
+      rule: 'file.open',
+      seen: { firstHeldMs: 7 },
+      verdict: 'pending',
+    },
+    wakes: { used: 0, false: 0, unknown: 0, falseByRule: [] },
+  });
 });
 
 test('a new connection is explained by its addresses', async () => {
   await cli('park', 'vm1');
-  const detail = 'from 10.77.0.2:51312 to port 22 of 10.77.0.11';
-  driver.wake({ cause: 'syn', trigger: { program: null, pid: null, syscall: 'SYN', detail } });
+  const request = { source: '10.77.0.2', sourcePort: 51312, destination: '10.77.0.11', port: 22 };
+  driver.wake(synWake({ ...request, vmName: 'vm1', mac: 'm', at: new Date() }));
   await driver.idle();
   expect((await cli('explain', 'vm1')).stdout).toContain(
     'woken by a SYN from 10.77.0.2:51312 to port 22 of 10.77.0.11',
   );
+  const { lastWake } = JSON.parse((await cli('explain', 'vm1', '--json')).stdout);
+  expect(lastWake).toMatchObject({
+    cause: 'syn',
+    client: '10.77.0.2:51312',
+    rule: 'connection.request',
+    trigger: { destination: '10.77.0.11', port: 22 },
+  });
+});
+
+test('a false wake is said and counted by its rule, wherever the VM is shown', async () => {
+  await cli('park', 'vm1');
+  driver.wake({ cause: 'syscall', at: '2026-11-21T03:00:00.000Z', trigger: TRIGGER });
+  await driver.idle();
+  const saga = journal.lastSaga('vm1', 'unpark') as string;
+  const body = { verdict: 'false', because: ['no process started'], cause: 'syscall', rule: 'file.open' };
+  journal.append([{ vm: 'vm1', saga, event: 'wakeJudged', body }]);
+  const explained = (await cli('explain', 'vm1')).stdout;
+  expect(explained).toContain('  a false wake: no process started\n');
+  expect(explained).toContain('wakes so far: 0 needed, 1 false (by rule: file.open 1)');
+  expect((await cli('show', 'vm1')).stdout).toContain('a false wake: no process started');
+  expect(JSON.parse((await cli('show', 'vm1', '--json')).stdout)).toMatchObject({
+    lastWake: { verdict: 'false', because: ['no process started'] },
+    wakes: { used: 0, false: 1, unknown: 0, falseByRule: [{ rule: 'file.open', count: 1 }] },
+  });
+});
+
+test('events read as a story: operations, wakes and states, and the steps only when they are asked for', async () => {
+  await cli('park', 'vm1');
+  driver.wake({ cause: 'syscall', at: '2026-11-21T03:00:00.000Z', trigger: TRIGGER });
+  await driver.idle();
+  const { stdout } = await cli('events', 'vm1');
+  const said = stdout.split('\n').map((line) => line.replace(/^\S+ \S+Z {2}vm1 {2}/, ''));
+  expect(said).toEqual([
+    expect.stringMatching(/^park started \(park-vm1-\w+\)$/),
+    expect.stringMatching(/^park succeeded in \d+ ms$/),
+    'is parked',
+    LINE,
+    expect.stringMatching(/^unpark started \(unpark-vm1-\w+\)$/),
+    expect.stringMatching(/^unpark succeeded in \d+ ms$/),
+    'is awake',
+  ]);
+  expect((await cli('events', 'vm1', '--steps')).stdout).toMatch(/ {2}vm1 {4}flip succeeded in \d+ ms/);
+  const all = (await cli('events', 'vm1', '--json')).stdout.split('\n').map((line) => JSON.parse(line));
+  expect(all.find(({ type }) => type === 'wake')).toMatchObject({
+    event: 'syscall',
+    operation: journal.lastSaga('vm1', 'unpark'),
+    detail: LINE,
+    wake: { trigger: TRIGGER },
+  });
+});
+
+test('a VM whose QEMU has gone says so, and what to do', async () => {
+  await cli('park', 'vm1');
+  loss = { since: '2026-11-21T03:00:00.000Z', reason: 'connect ECONNREFUSED', next: 'Look at its host.' };
+  for (const command of ['show', 'explain']) {
+    const { stdout } = await cli(command, 'vm1');
+    expect(stdout).toContain('its QEMU has gone (noticed at 2026-11-21 03:00:00Z): connect ECONNREFUSED');
+    expect(stdout).toContain('Look at its host.');
+  }
+  expect(JSON.parse((await cli('show', 'vm1', '--json')).stdout)).toMatchObject({ hypervisorLost: loss });
 });
 
 test('an unknown VM, operation or path is a problem with a code, and an exit code of its own', async () => {

@@ -8,7 +8,16 @@ import { exec } from '../../../common/exec.ts';
 import { PacketBuffer } from '../../../orchestrator/packet-buffer/packet-buffer.ts';
 import { KeptConnection } from '../../../ovs/openflow/kept-connection.ts';
 import { Redirect } from '../../../ovs/redirect.ts';
-import { type Running, run, startTwoHosts, type TwoHosts, VM_IP, VM_IP6, VM_MAC } from '../ovs/two-hosts.ts';
+import {
+  CLIENT_IP,
+  type Running,
+  run,
+  startTwoHosts,
+  type TwoHosts,
+  VM_IP,
+  VM_IP6,
+  VM_MAC,
+} from '../ovs/two-hosts.ts';
 
 const ROOT = new URL('../../../', import.meta.url).pathname;
 const PROGRAM = `${ROOT}build/sanitized/packet-buffer`;
@@ -134,8 +143,12 @@ test.each([VM_IP, VM_IP6])('held at 4,000 a second, released in order, none lost
   expect(held).toMatchObject({ mode: 'hold', lost: 0 });
   expect(held.bytes).toBeGreaterThan(held.held * 200);
   expect(held.oldestMs).toBeGreaterThan(100);
+  expect(held).toMatchObject({
+    connections: 0,
+    first: { protocol: 'udp', syn: false, destination: ip, port },
+  });
   const start = performance.now();
-  expect(await buffer.release()).toBeGreaterThanOrEqual(held.held);
+  expect((await buffer.release()).packets).toBeGreaterThanOrEqual(held.held);
   console.log(`released ${held.held} in ${(performance.now() - start).toFixed(1)} ms`);
   expect(await sender.line()).toBe('done');
   await until(async () => (await report(vm)).count === (await entered()));
@@ -155,7 +168,7 @@ test('what was held during a park is diverted to the sink, in order, and none is
   await redirect.toSink();
   const { diverted, held } = await buffer.divert();
   expect(diverted).toBeGreaterThan(60);
-  expect(held).toBe(0);
+  expect(held).toEqual({ packets: 0, connections: 0, first: null });
   expect(await sender.line()).toBe('done');
   await until(async () => (await report(stack)).count + atVm === 2000);
   expect((await report(stack)).distinct + atVm).toBe(2000);
@@ -190,12 +203,18 @@ test('a held SYN stays when the rest is diverted, its retransmissions are folded
   connect(22);
   await until(async () => (await buffer.status()).held === 1);
   await redirect.toSink();
-  expect(await buffer.divert()).toEqual({ diverted: 0, held: 1 });
+  const request = { protocol: 'tcp', syn: true, source: CLIENT_IP, destination: VM_IP, port: 22 };
+  expect(await buffer.divert()).toEqual({
+    diverted: 0,
+    held: { packets: 1, connections: 1, first: { ...request, sourcePort: expect.any(Number) } },
+  });
   // The client sends it again after a second.
   await until(async () => (await buffer.status()).folded === 1);
   expect((await buffer.status()).held).toBe(1);
   await redirect.toVm();
-  expect(await buffer.release()).toBe(1);
+  const { packets, connections, oldestMs } = await buffer.release();
+  expect({ packets, connections }).toEqual({ packets: 1, connections: 1 });
+  expect(oldestMs).toBeGreaterThan(900);
   expect(await vm.line()).toBe('connected');
 });
 

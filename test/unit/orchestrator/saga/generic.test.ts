@@ -37,7 +37,7 @@ describe('unpark', () => {
         parkImageId: 'p1',
         sinkPort: 'p',
         listeners: LISTENERS,
-        wake: { cause: 'manual', trigger: null } as const,
+        wake: { cause: 'manual', at: '2026-11-21T03:00:00.000Z', trigger: null } as const,
       },
       settled(outcome) {
         world.assertAtRest(outcome === 'succeeded' ? 'awake' : 'parked');

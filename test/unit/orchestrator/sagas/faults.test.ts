@@ -28,7 +28,7 @@ const SUBJECTS = {
       parkImageId: 'p1',
       sinkPort: 'p',
       listeners: LISTENERS,
-      wake: { cause: 'manual', trigger: null },
+      wake: { cause: 'manual', at: '2026-11-21T03:00:00.000Z', trigger: null },
     } satisfies UnparkState,
     ends: { succeeded: 'awake', unwound: 'parked' },
   },

@@ -9,7 +9,7 @@
  */
 import { SeamlessError } from '../../../../common/errors.ts';
 import type { Listener } from '../../../../criu/manifest.ts';
-import type { Agent, Ports } from '../../../../orchestrator/sagas/ports.ts';
+import type { Agent, Held, HeldPacket, Ports, Released } from '../../../../orchestrator/sagas/ports.ts';
 import type { SinkAgentApi, SinkState } from '../../../../sink-agent/api.ts';
 import type { ImageState, VmAgentApi } from '../../../../vm-agent/api.ts';
 
@@ -27,12 +27,30 @@ export const LISTENERS: Listener[] = [
   { protocol: 'tcp', address: '0.0.0.0', port: 22, pid: 400, program: 'sshd' },
 ];
 
+const MANIFEST = { trees: [{ processes: [{ pid: 400 }] }] };
+
+/** Connection requests that wait. */
+export function heldOf(packets: number): Held {
+  const first: HeldPacket = {
+    protocol: 'tcp',
+    syn: true,
+    source: '10.77.0.2',
+    sourcePort: 51312,
+    destination: '10.77.0.11',
+    port: 22,
+  };
+  return { packets, connections: packets, first: packets > 0 ? first : null };
+}
+
 export class World {
   version = 0;
   packets = 0;
   taken = 0;
   vm: Copy | null = { version: 0 };
-  power: 'on' | 'off' = 'on';
+  /** `dead`: its QEMU has gone. */
+  power: 'on' | 'off' | 'dead' = 'on';
+  /** What has been sent into the network. */
+  sent = { vm: { packets: 0, bytes: 0 }, sink: { packets: 0, bytes: 0 } };
   images = new Map<string, Copy & { state: ImageState }>();
   sink: SinkCopy | null = null;
   flows: 'vm' | 'sink' = 'vm';
@@ -62,6 +80,7 @@ export class World {
       vm: 'vm1',
       sinkServer: 'sink1',
       vmAgentAddress: { address: '10.0.0.1', port: 1, serverName: 'vm-agent:vm1' },
+      connections: { acceptPorts: [], healthChecks: [] },
       vmAgent: agent<VmAgentApi>('vmAgent', (method, params) => this.#vmAgent(method, params)),
       sinkAgent: agent<SinkAgentApi>('sinkAgent', (method, params) => this.#sinkAgent(method, params)),
       network: {
@@ -73,16 +92,22 @@ export class World {
         toSink: () => call('toSink', () => void (this.flows = 'sink')),
         toVm: () => call('toVm', () => void (this.flows = 'vm')),
         leadsTo: () => call('leadsTo', () => this.flows),
-        held: () => call('held', () => this.held + this.heldSyns),
+        held: () => call('held', () => heldOf(this.held + this.heldSyns)),
+        sent: async () => structuredClone(this.sent),
       },
       power: {
         method: 'ram',
         switchOff: (_imageId, wanted) =>
           call('switchOff', () => {
+            this.#expectHypervisor();
             this.power = wanted.aborted ? 'on' : 'off';
             return { off: !wanted.aborted, residentBeforeBytes: 100, residentAfterBytes: 10 };
           }),
-        switchOn: () => call('switchOn', () => void (this.power = 'on')),
+        switchOn: () =>
+          call('switchOn', () => {
+            this.#expectHypervisor();
+            this.power = 'on';
+          }),
         woken: async () => {},
       },
     };
@@ -141,14 +166,29 @@ export class World {
     if (copy) copy.version = this.version;
   }
 
-  #release(): void {
-    for (; this.held > 0; this.held -= 1) this.#take('vm');
-    this.armed = false;
+  /** QEMU ends, and the guest’s memory with it. */
+  loseHypervisor(): void {
+    this.power = 'dead';
+    this.vm = null;
+    this.images.clear();
   }
 
-  #divert(): number {
+  #expectHypervisor(): void {
+    if (this.power === 'dead')
+      throw new SeamlessError('HOST_UNREACHABLE', 'QMP of vm1: connect ECONNREFUSED');
+  }
+
+  #release(): Released | null {
+    if (!this.armed) return null;
+    const packets = this.held;
+    for (; this.held > 0; this.held -= 1) this.#take('vm');
+    this.armed = false;
+    return { packets, connections: this.heldSyns, oldestMs: packets > 0 ? 7 : 0 };
+  }
+
+  #divert(): Held {
     for (; this.held > 0; this.held -= 1) this.#take('sink');
-    return this.heldAfterDivert;
+    return heldOf(this.heldAfterDivert);
   }
 
   #vmAgent(method: keyof VmAgentApi, { imageId = '' }: Record<string, string>): unknown {
@@ -228,10 +268,10 @@ export class World {
         sink.state = 'frozen';
         return status();
       case 'checkpoint':
-        if (sink?.state === 'dumped' && sink.imageId === imageId) return { manifest: {}, bytes: 1 };
+        if (sink?.state === 'dumped' && sink.imageId === imageId) return { manifest: MANIFEST, bytes: 1 };
         if (sink?.state !== 'frozen') return refuse();
         Object.assign(sink, { state: 'dumped', imageId, image: { version: sink.version } });
-        return { manifest: {}, bytes: 1 };
+        return { manifest: MANIFEST, bytes: 1 };
       case 'send':
         if (sink?.state !== 'dumped' || !sink.image) return refuse();
         expectUp(this.power === 'on');

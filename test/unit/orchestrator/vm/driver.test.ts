@@ -2,20 +2,16 @@
 import { join } from 'node:path';
 import { expect, onTestFinished, test, vi } from 'vitest';
 import { SeamlessError } from '../../../../common/errors.ts';
-import { silentLog } from '../../../../common/log.ts';
 import { type Journal, openJournal } from '../../../../orchestrator/saga/journal.ts';
-import { parkSaga } from '../../../../orchestrator/sagas/park.ts';
-import { unparkSaga } from '../../../../orchestrator/sagas/unpark.ts';
-import { VmDriver } from '../../../../orchestrator/vm/driver.ts';
-import { operationOf } from '../../../../orchestrator/vm/operation.ts';
+import { type Operation, operationOf } from '../../../../orchestrator/vm/operation.ts';
 import type { Wake } from '../../../../orchestrator/vm/state.ts';
+import { wakeLine } from '../../../../orchestrator/vm/wake.ts';
+import { wakeReport } from '../../../../orchestrator/vm/wake-report.ts';
 import { temporaryFolder } from '../saga/suite.ts';
 import { takeViolations, World } from '../sagas/world.ts';
+import { drive, TRIGGER } from './driven.ts';
 
-const SYSCALL: Wake = {
-  cause: 'syscall',
-  trigger: { program: 'bash', pid: 812, syscall: 'clone', detail: 'clone(SIGCHLD): a new process' },
-};
+const SYSCALL: Wake = { cause: 'syscall', at: '2026-11-21T03:00:00.000Z', trigger: TRIGGER };
 const DEADLINE = { timeout: 5000, interval: 2 };
 
 test('a park and an unpark by hand leave the VM as it was', async () => {
@@ -57,7 +53,67 @@ test('activity in the sink wakes a parked VM, and says what it was', async () =>
   expect(driver.state).toEqual({ kind: 'awake' });
   const unparks = journal.after(0, { vm: 'vm1', limit: 1000 }).filter(({ event }) => event === 'sagaCreated');
   expect(unparks).toHaveLength(2);
-  expect(operationOf(journal.ofSaga(journal.lastSaga('vm1', 'unpark') ?? ''))).toMatchObject(SYSCALL);
+  expect(operationOf(journal.ofSaga(journal.lastSaga('vm1', 'unpark') ?? ''))).toMatchObject({
+    cause: 'syscall',
+    trigger: TRIGGER,
+  });
+  const recorded = journal.all('vm1', 'wake');
+  expect(recorded.map(({ body }) => body)).toEqual([
+    { ...SYSCALL, operation: journal.lastSaga('vm1', 'unpark') },
+  ]);
+});
+
+test('a wake says what the clients saw of it, and what is known of its trigger', async () => {
+  const { driver, world, journal } = setUp();
+  driver.park();
+  await driver.idle();
+  const atFreeze = blockAt(world, 'sinkAgent.freeze');
+  driver.wake(SYSCALL);
+  const goOn = await atFreeze;
+  world.sent.sink = { packets: 5, bytes: 500 };
+  goOn();
+  await driver.idle();
+  const records = journal.ofSaga(journal.lastSaga('vm1', 'unpark') ?? '');
+  const operation = operationOf(records) as Operation;
+  expect(wakeReport(records, operation)).toMatchObject({
+    operation: operation.id,
+    at: SYSCALL.at,
+    cause: 'syscall',
+    line: 'woken by sshd[812] for 203.0.113.7:51312: openat("/var/log/lastlog", O_RDWR): opens a file; the VM has the real ones',
+    rule: 'file.open',
+    reason: 'opens a file; the VM has the real ones',
+    call: 'openat("/var/log/lastlog", O_RDWR)',
+    client: '203.0.113.7:51312',
+    trigger: TRIGGER,
+    seen: { firstHeldMs: 7, heldPackets: expect.any(Number), heldConnections: 0, sinkAnswers: 5 },
+  });
+});
+
+test('a sink that was stopped by no call is an honest cause, with its reason', async () => {
+  const { driver, journal } = setUp();
+  driver.park();
+  await driver.idle();
+  const lost = { trigger: null, reason: 'the syscall filter ended: ended by SIGKILL' };
+  driver.sinkSays({ vm: 'vm1', state: 'frozen', port: 'p', imageId: 'i', ...lost });
+  await driver.idle();
+  const [wake] = journal.all('vm1', 'wake');
+  expect(wake?.body).toMatchObject({ cause: 'sink', trigger: { rule: 'sink.stopped', detail: lost.reason } });
+  expect(wakeLine(wake?.body as unknown as Wake)).toBe(
+    'woken because its sink stopped: the syscall filter ended: ended by SIGKILL',
+  );
+});
+
+test('a VM whose QEMU has gone keeps its sink, however often a wake is tried', async () => {
+  const { driver, world } = await afterFailedWake((world) => world.loseHypervisor());
+  for (let retry = 0; retry < 3; retry += 1) {
+    await vi.advanceTimersByTimeAsync(60_000);
+    await driver.idle();
+  }
+  expect(driver.state.kind).toBe('parked');
+  expect(world.sink).toMatchObject({ state: 'running' });
+  expect(world.calls.filter((call) => call === 'sinkAgent.destroy')).toEqual([]);
+  expect(takeViolations()).toEqual([]);
+  world.assertNothingLost();
 });
 
 test('a frozen sink wakes the VM also when only the agent’s first word after a reconnection says so', async () => {
@@ -222,34 +278,20 @@ test('a packet that waits when the orchestrator comes back wakes the VM', async 
 function setUp(over: { world?: World; journal?: Journal } = {}) {
   const world = over.world ?? new World();
   const journal = over.journal ?? openJournal(':memory:');
-  const ports = world.ports();
-  const quick = { persistMs: 20, retryAfterMs: 1 };
-  const driver = new VmDriver({
-    vm: 'vm1',
-    journal,
-    log: silentLog,
-    park: { ...parkSaga(ports), ...quick },
-    unpark: { ...unparkSaga(ports), ...quick },
-    held: () => ports.network.held(),
-    sink: () => ports.sinkAgent.call('status', { vm: 'vm1' }),
-    reassert: ({ sinkPort, listeners }) => ports.network.toSink(sinkPort, listeners),
-    onFatal: (error) => {
-      throw error;
-    },
-  });
+  const { driver, readings } = drive(world, journal);
   driver.start();
   onTestFinished(() => driver.stop());
-  return { driver, world, journal };
+  return { driver, world, journal, readings };
 }
 
 /** Parked again, since the VM could not be switched on; the retry waits for the clock. */
-async function afterFailedWake() {
+async function afterFailedWake(breakIt = (world: World) => failOnce(world, 'switchOn')) {
   vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
   onTestFinished(() => void vi.useRealTimers());
   const { driver, world } = setUp();
   driver.park();
   await driver.idle();
-  failOnce(world, 'switchOn');
+  breakIt(world);
   driver.wake(SYSCALL);
   await driver.idle();
   expect(driver.state.kind).toBe('parked');

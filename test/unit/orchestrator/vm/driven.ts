@@ -1,0 +1,78 @@
+/** A driver over the model of its ports (sagas/world.ts), with the guest’s readings that a test gives. */
+import { SeamlessError } from '../../../../common/errors.ts';
+import { silentLog } from '../../../../common/log.ts';
+import type { Journal } from '../../../../orchestrator/saga/journal.ts';
+import { parkSaga } from '../../../../orchestrator/sagas/park.ts';
+import { unparkSaga } from '../../../../orchestrator/sagas/unpark.ts';
+import { VmDriver } from '../../../../orchestrator/vm/driver.ts';
+import { WakeWatch } from '../../../../orchestrator/vm/wake-watch.ts';
+import type { Trigger } from '../../../../sink-agent/trigger.ts';
+import type { GuestUsage } from '../../../../vm-agent/api.ts';
+import type { World } from '../sagas/world.ts';
+
+/** What `sshd` in the sink did. */
+export const TRIGGER: Trigger = {
+  program: 'sshd',
+  pid: 812,
+  tid: 812,
+  syscall: 'openat',
+  nr: 257,
+  detail: 'openat("/var/log/lastlog", O_RDWR): opens a file; the VM has the real ones',
+  rule: 'file.open',
+  fd: { number: 4, kind: 'tcp', target: 'socket:[1347]' },
+  client: '203.0.113.7:51312',
+};
+
+/** A guest that has done nothing. */
+export const IDLE: GuestUsage = {
+  bootId: 'b',
+  uptimeMs: 100_000,
+  gateway: { cpuMs: 50, reaped: 0 },
+  others: { cpuMs: 1000, reaped: 900 },
+  newest: { pid: 300, program: 'cron', startedMs: 4000 },
+  writtenBytes: 1_000_000,
+};
+
+export interface Driven {
+  driver: VmDriver;
+  watch: WakeWatch;
+  /** What the guest says at each look; the last one over and over. Null: its agent does not answer. */
+  readings: (GuestUsage | null)[];
+  /** The PIDs that were asked for. */
+  asked: number[][];
+}
+
+export function drive(world: World, journal: Journal, over: { windowMs?: number } = {}): Driven {
+  const ports = world.ports();
+  const quick = { persistMs: 20, retryAfterMs: 1 };
+  const readings: Driven['readings'] = [IDLE];
+  const asked: Driven['asked'] = [];
+  const watch = new WakeWatch({
+    vm: 'vm1',
+    journal,
+    log: silentLog,
+    async usage(gateway) {
+      asked.push(gateway);
+      const reading = readings.length > 1 ? readings.shift() : readings[0];
+      if (reading) return reading;
+      throw new SeamlessError('AGENT_UNREACHABLE', 'vm-agent:vm1 can’t be reached');
+    },
+    sent: async () => world.sent.vm,
+    windowMs: over.windowMs ?? 60_000,
+  });
+  const driver = new VmDriver({
+    vm: 'vm1',
+    journal,
+    log: silentLog,
+    park: { ...parkSaga(ports), ...quick },
+    unpark: { ...unparkSaga(ports), ...quick },
+    held: () => ports.network.held(),
+    sink: () => ports.sinkAgent.call('status', { vm: 'vm1' }),
+    reassert: ({ sinkPort, listeners }) => ports.network.toSink(sinkPort, listeners),
+    watch,
+    onFatal: (error) => {
+      throw error;
+    },
+  });
+  return { driver, watch, readings, asked };
+}

@@ -1,0 +1,94 @@
+/**
+ * What the guest's processes have used so far, told apart into the gateway processes and all others; the agent and its
+ * children are left out, and threads of the kernel. Two readings and their difference say whether the VM did anything.
+ *
+ * All of it is in /proc/PID/stat: one small file per process, since under emulation every call counts.
+ */
+import { readdirSync, readFileSync } from 'node:fs';
+import type { GroupUsage, GuestUsage } from './api.ts';
+import { readBootId } from './checkpoint/network.ts';
+import { readStat } from './gateway/snapshot.ts';
+
+const KERNEL_THREAD = 0x00200000;
+/** USER_HZ, the same on every Linux. */
+const TICK_MS = 10;
+const SECTOR_BYTES = 512;
+/** Disks, not their partitions, nor what lies over other disks or in memory. */
+const WHOLE_DISK = /^(vd[a-z]+|sd[a-z]+|xvd[a-z]+|nvme\d+n\d+|mmcblk\d+)$/;
+
+interface Sample {
+  pid: number;
+  parent: number;
+  program: string;
+  isKernelThread: boolean;
+  cpuMs: number;
+  reaped: number;
+  startedMs: number;
+}
+
+/** @param gateway PIDs of the gateway processes; @param agent of the agent itself */
+export function readUsage(gateway: readonly number[], agent = process.pid): GuestUsage {
+  const samples = readSamples();
+  const mine = descendants(samples, agent);
+  const counted = samples.filter(({ pid, isKernelThread }) => !isKernelThread && !mine.has(pid));
+  const members = new Set(gateway);
+  const others = counted.filter(({ pid }) => !members.has(pid));
+  const [newest] = others.toSorted((a, b) => b.startedMs - a.startedMs);
+  const [uptime = '0'] = readFileSync('/proc/uptime', 'latin1').split(' ');
+  return {
+    bootId: readBootId(),
+    uptimeMs: Math.round(Number(uptime) * 1000),
+    gateway: sum(counted.filter(({ pid }) => members.has(pid))),
+    others: sum(others),
+    newest: newest ? { pid: newest.pid, program: newest.program, startedMs: newest.startedMs } : null,
+    writtenBytes: writtenBytes(readFileSync('/proc/diskstats', 'latin1')),
+  };
+}
+
+/** Bytes written to all disks since the boot, by the text of /proc/diskstats. */
+export function writtenBytes(diskstats: string): number {
+  const rows = diskstats.split('\n').map((line) => line.trim().split(/\s+/));
+  const disks = rows.filter(([, , name = '']) => WHOLE_DISK.test(name));
+  return disks.reduce((total, row) => total + Number(row[9] ?? 0) * SECTOR_BYTES, 0);
+}
+
+function readSamples(): Sample[] {
+  return readdirSync('/proc').flatMap((name) => {
+    const pid = Number(name);
+    if (!Number.isInteger(pid)) return [];
+    try {
+      const { program, fields } = readStat(pid);
+      const field = (index: number) => Number(fields[index]);
+      return [
+        {
+          pid,
+          parent: field(1),
+          program,
+          isKernelThread: (field(6) & KERNEL_THREAD) !== 0,
+          // Its own and that of the children it has reaped: what ran and ended in between is not missed.
+          cpuMs: (field(11) + field(12) + field(13) + field(14)) * TICK_MS,
+          reaped: field(8),
+          startedMs: field(19) * TICK_MS,
+        },
+      ];
+    } catch {
+      return []; // It has ended since the folder was read.
+    }
+  });
+}
+
+function descendants(samples: readonly Sample[], root: number): Set<number> {
+  const found = new Set([root]);
+  for (let before = 0; before !== found.size; ) {
+    before = found.size;
+    for (const { pid, parent } of samples) if (found.has(parent)) found.add(pid);
+  }
+  return found;
+}
+
+function sum(samples: readonly Sample[]): GroupUsage {
+  return {
+    cpuMs: samples.reduce((total, { cpuMs }) => total + cpuMs, 0),
+    reaped: samples.reduce((total, { reaped }) => total + reaped, 0),
+  };
+}
