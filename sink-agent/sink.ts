@@ -12,13 +12,14 @@ import { createRpcClient, type RpcClient } from '../wire/rpc-client.ts';
 import type { TlsMaterial } from '../wire/tls.ts';
 import type { SinkState, SinkStatus } from './api.ts';
 import { abandonDump, dumpImage, treesGone, undoDump } from './checkpoint.ts';
-import { connectionPlan, ensureConnectionRules } from './connections.ts';
+import { connectionPlan, ensureConnectionRules, returnRequests } from './connections.ts';
 import { Container, type ContainerSurroundings } from './container.ts';
 import { Ledger, type LedgerOptions } from './ledger.ts';
 import { admit, mayHoldOnlyCopy, type SinkRequest } from './lifecycle.ts';
 import type { SinkRecord } from './record.ts';
 import { restoredTrees, restoreImage } from './restore/restore.ts';
 import { setFrozen, treeProcesses } from './sandbox/cgroup.ts';
+import type { ProcessIdentity } from './sandbox/process.ts';
 import type { Trigger } from './trigger.ts';
 import { Watch, waitUntraced } from './watch.ts';
 
@@ -157,11 +158,13 @@ export class Sink {
       await this.#watch.settled();
       const present = await this.#whole();
       const target = await this.#container.target();
+      const returned = this.#returnRequests(target.init);
       const manifest = { ...present, imageId, criuVersion: target.criuVersion };
       await this.#ledger.step('dumping', { stepImageId: imageId });
       await images.begin(manifest);
       try {
         await dumpImage(target, manifest, images.dumpingPath(this.vm, imageId));
+        await returned;
       } catch (cause) {
         await this.#afterFailedDump(cause);
         throw cause;
@@ -293,6 +296,17 @@ export class Sink {
     const { connections, network } = this.record;
     const [device] = network.interfaces;
     if (device) await ensureConnectionRules(pid, device.name, connectionPlan(connections, manifest));
+  }
+
+  /** The flows lead to the VM by now. What is lost here the client sends again. */
+  async #returnRequests(init: ProcessIdentity): Promise<void> {
+    const requests = this.#watch.takeReturned();
+    const [device] = this.record.network.interfaces;
+    if (!device || requests.length === 0) return;
+    this.#log.info('sink.returned', { requests: requests.length });
+    await returnRequests(init, device, requests).catch((error: unknown) =>
+      this.#log.warn('sink.return', { error }),
+    );
   }
 
   /** The manifest of the image that lives here. */

@@ -14,7 +14,12 @@ import type { Log } from '../common/log.ts';
 import type { ProcessTree } from '../criu/manifest.ts';
 import { type ConnectionPlan, QUEUE } from './connections.ts';
 import { waitFrozen } from './sandbox/cgroup.ts';
-import { type SyscallFilter, type SyscallFilterExit, startSyscallFilter } from './syscall-filter.ts';
+import {
+  type ReturnedSyn,
+  type SyscallFilter,
+  type SyscallFilterExit,
+  startSyscallFilter,
+} from './syscall-filter.ts';
 import type { Trigger } from './trigger.ts';
 
 export interface WatchOptions {
@@ -37,6 +42,7 @@ const UNTRACED_MS = 10_000;
 export class Watch {
   readonly #options: WatchOptions;
   #filter: SyscallFilter | null = null;
+  #returned: ReturnedSyn[] = [];
   /** Resolves when the last filter has ended and its end has been seen to. */
   #settled: Promise<void> = Promise.resolve();
 
@@ -68,6 +74,7 @@ export class Watch {
       onTrigger,
     });
     this.#filter = filter;
+    this.#returned = [];
     this.#settled = filter.exited.then((exit) => this.#ended(filter, exit));
   }
 
@@ -96,7 +103,13 @@ export class Watch {
     await waitFrozen(this.#options.cgroup);
   }
 
+  /** Connection requests that came here and that nobody has answered, since the last freeze; each is given once. */
+  takeReturned(): ReturnedSyn[] {
+    return this.#returned.splice(0);
+  }
+
   #ended(filter: SyscallFilter, exit: SyscallFilterExit): void {
+    this.#returned = exit.returned;
     if (!exit.frozen) this.#freezeNow();
     const expected = this.#filter !== filter || exit.trigger !== null;
     if (this.#filter === filter) this.#filter = null;
