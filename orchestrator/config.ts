@@ -8,6 +8,7 @@ import Value from 'typebox/value';
 import { SeamlessError } from '../common/errors.ts';
 import { parsePrefix, prefixToText } from '../ovs/openflow/prefix.ts';
 import type { ConnectionPolicy } from '../sink-agent/api.ts';
+import { concernsKind, Transport, transportProblems } from './host/transport-config.ts';
 
 const strict = { additionalProperties: false } as const;
 const name = (description: string) =>
@@ -25,10 +26,7 @@ const agent = Type.Object(
 const Host = Type.Object(
   {
     name: name('Of a hypervisor or sink server.'),
-    transport: Type.Object(
-      { type: Type.Literal('local'), netns: Type.Optional(text('Path of a network namespace.')) },
-      strict,
-    ),
+    transport: Transport,
     openflowSocket: text('Management socket of the integration bridge (BRIDGE.mgmt).'),
     ovsdbSocket: text('Socket of ovsdb-server.'),
     switchControl: text(
@@ -150,7 +148,10 @@ export function parseConfig(value: unknown, path = 'the configuration'): Config 
 }
 
 function schemaProblems(value: unknown): string[] {
-  return Value.Errors(Config, value).flatMap(({ keyword, instancePath, message, params }) => {
+  return Value.Errors(Config, value).flatMap(({ keyword, instancePath, schemaPath, message, params }) => {
+    const [, host, within] = /^\/hosts\/(\d+)\/transport(.*)$/.exec(instancePath) ?? [];
+    if (host && !concernsKind(schemaPath, (value as Config).hosts[Number(host)]?.transport)) return [];
+    if (keyword === 'anyOf' && within === '') return [`${instancePath}/type: expected local or ssh`];
     // Reported once per unknown key as `boolean`, with the key in the path.
     if (keyword === 'additionalProperties') return [];
     if (keyword === 'boolean') return [`${instancePath}: unknown key`];
@@ -171,6 +172,7 @@ function referenceProblems({ hosts, sinks, vms }: Config): string[] {
     ...twice(hosts, '/hosts'),
     ...twice(sinks, '/sinks'),
     ...twice(vms, '/vms'),
+    ...hosts.flatMap(({ transport }, index) => transportProblems(transport, `/hosts/${index}/transport`)),
     ...sinks.flatMap((sink, index) => unknown(hosts, sink.host, `/sinks/${index}/host`)),
     ...vms.flatMap((vm, index) => unknown(hosts, vm.host, `/vms/${index}/host`)),
     ...vms.flatMap((vm, index) => unknown(sinks, vm.sink, `/vms/${index}/sink`)),

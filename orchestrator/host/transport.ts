@@ -29,4 +29,6 @@ export interface HostTransport {
   connect(socketPath: string, signal?: AbortSignal): Promise<Duplex>;
   /** Starts `argv` in a session of its own, output to `logFile`: it outlives this process. */
   startDaemon(argv: readonly [string, ...string[]], options: { logFile: string }): Promise<{ pid: number }>;
+  /** Ends the connection, if there is one; what is under way rejects. Daemons stay. */
+  close(): Promise<void>;
 }

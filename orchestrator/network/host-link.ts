@@ -7,8 +7,8 @@ import type { Log } from '../../common/log.ts';
 import { KeptConnection } from '../../ovs/openflow/kept-connection.ts';
 import { type OvsdbConnection, openOvsdb } from '../../ovs/ovsdb/connection.ts';
 import type { HostConfig } from '../config.ts';
-import { localHost } from '../host/local.ts';
 import type { HostTransport } from '../host/transport.ts';
+import { hostTransport } from '../host/transport-config.ts';
 
 export interface HostLink {
   readonly transport: HostTransport;
@@ -23,8 +23,10 @@ export interface HostLink {
 }
 
 export function hostLink(config: HostConfig, log: Log): HostLink {
-  const { netns } = config.transport;
-  const transport = localHost({ name: config.name, ...(netns ? { netns } : {}) });
+  const transport = hostTransport(config.name, config.transport, {
+    onUp: () => log.info('host.up', { host: config.name }),
+    onDown: (error) => log.warn('host.down', { host: config.name, error }),
+  });
   const listeners = new Set<() => void>();
   const openflow = new KeptConnection({
     name: `${config.bridge} on ${config.name}`,
@@ -52,6 +54,7 @@ export function hostLink(config: HostConfig, log: Log): HostLink {
     async close() {
       await openflow.close();
       (await database?.catch(() => null))?.close();
+      await transport.close();
     },
   };
 }

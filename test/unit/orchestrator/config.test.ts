@@ -91,6 +91,23 @@ test('a port, policy or source that means nothing is refused with its place', ()
   ]);
 });
 
+test('a host by ssh says how it is reached and which key it has', () => {
+  const key = 'ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ3wsxZj2TtYrUKuPgWrxDzo7b1uZDd6hFKw3AlPGZ9R';
+  const ssh = { type: 'ssh', address: 'hv1', keyFile: '/etc/seamless/id', hostKey: key };
+  const by = (transport: object) => ({ ...VALID, hosts: [{ ...VALID.hosts[0], transport }] });
+  expect(problemsOf(by(ssh))).toEqual([]);
+  expect(problemsOf(by({ ...ssh, hostKey: [key, 'SHA256:short'] }))).toEqual([
+    expect.stringMatching(/^\/hosts\/0\/transport\/hostKey: .*SHA256:short/),
+  ]);
+  const { hostKey: _hostKey, ...keyless } = ssh;
+  expect(problemsOf(by({ ...keyless, colour: 'red' }))).toEqual([
+    '/hosts/0/transport/hostKey: missing',
+    '/hosts/0/transport/colour: unknown key',
+  ]);
+  expect(problemsOf(by({ type: 'local', netns: 1 }))).toEqual(['/hosts/0/transport/netns: must be string']);
+  expect(problemsOf(by({ type: 'telnet' }))).toEqual(['/hosts/0/transport/type: expected local or ssh']);
+});
+
 function problemsOf(value: unknown): unknown {
   try {
     parseConfig(value);
