@@ -74,6 +74,12 @@ export interface HeldFile {
   mtime: number;
   /** True for mapped executables and libraries: the template's own file is used, and must be the same. */
   executable: boolean;
+  /** A profile lets processes look at it in the sink (criu/answers.ts): there it is exactly as described here. */
+  answered?: boolean;
+  /** Of an answered file that may be read: its bytes, base64. Without them it can't be opened in the sink. */
+  content?: string;
+  /** Of an answered symbolic link. */
+  target?: string;
 }
 
 export interface Listener {

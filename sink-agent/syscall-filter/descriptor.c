@@ -67,16 +67,16 @@ int descriptors_open(struct descriptors *descriptors, const struct set *set, con
 	return external_file ? read_externals(descriptors, external_file) : 0;
 }
 
-static struct known *slot(struct known *known, size_t capacity, uint64_t inode)
+static struct known *slot(struct known *known, size_t capacity, uint64_t device, uint64_t inode)
 {
-	size_t i = (size_t)(inode * 0x9e3779b97f4a7c15ull >> 32) & (capacity - 1);
+	size_t i = (size_t)((inode ^ device << 40) * 0x9e3779b97f4a7c15ull >> 32) & (capacity - 1);
 
-	while (known[i].inode && known[i].inode != inode)
+	while (known[i].inode && (known[i].inode != inode || known[i].device != device))
 		i = (i + 1) & (capacity - 1);
 	return &known[i];
 }
 
-static enum kind remember(struct descriptors *descriptors, uint64_t inode, enum kind kind)
+static enum kind remember(struct descriptors *descriptors, const struct stat *status, enum kind kind)
 {
 	if (descriptors->count * 2 >= descriptors->capacity) {
 		struct known *grown = calloc(descriptors->capacity * 2, sizeof(*grown));
@@ -84,20 +84,21 @@ static enum kind remember(struct descriptors *descriptors, uint64_t inode, enum 
 			return kind;
 		for (size_t i = 0; i < descriptors->capacity; i++)
 			if (descriptors->known[i].inode)
-				*slot(grown, descriptors->capacity * 2, descriptors->known[i].inode) = descriptors->known[i];
+				*slot(grown, descriptors->capacity * 2, descriptors->known[i].device,
+				      descriptors->known[i].inode) = descriptors->known[i];
 		free(descriptors->known);
 		descriptors->known = grown;
 		descriptors->capacity *= 2;
 	}
-	struct known *entry = slot(descriptors->known, descriptors->capacity, inode);
+	struct known *entry = slot(descriptors->known, descriptors->capacity, status->st_dev, status->st_ino);
 	descriptors->count += entry->inode == 0;
-	*entry = (struct known){ inode, kind };
+	*entry = (struct known){ status->st_dev, status->st_ino, kind };
 	return kind;
 }
 
 struct search {
 	mode_t type;
-	uint64_t inode; /* of a socket or pipe; of a pty master its index */
+	uint64_t device, inode; /* of a socket or pipe; of a pty master its index */
 	bool master;
 	int readers, writers;
 };
@@ -133,6 +134,7 @@ static void search_process(const struct process *process, struct search *search)
 			    fdinfo_number(process, entry->d_name, "tty-index:", 10, &value) && (uint64_t)value == search->inode)
 				search->readers++;
 		} else if ((status.st_mode & S_IFMT) == search->type && status.st_ino == search->inode &&
+			   status.st_dev == search->device &&
 			   fdinfo_number(process, entry->d_name, "flags:", 8, &value)) {
 			search->readers += (value & O_ACCMODE) != O_WRONLY;
 			search->writers += (value & O_ACCMODE) != O_RDONLY;
@@ -164,17 +166,18 @@ static bool polls(const struct process *process, int fd, short wanted)
  * A pipe is inside when both ends are held in the set, or nobody holds the other end. One with a name in the file tree
  * is a dummy, whoever holds it.
  */
-static enum kind pipe_kind(struct descriptors *descriptors, const struct process *process, int fd, uint64_t inode)
+static enum kind pipe_kind(struct descriptors *descriptors, const struct process *process, int fd, const struct stat *status)
 {
 	char name[16], link[8] = "";
 
 	snprintf(name, sizeof(name), "%d", fd);
 	if (readlinkat(process->fd_directory, name, link, sizeof(link) - 1) < 0 || strncmp(link, "pipe:", strlen("pipe:")))
 		return KIND_FILE;
-	struct search found = search_set(descriptors->set, (struct search){ .type = S_IFIFO, .inode = inode });
+	struct search found = search_set(descriptors->set, (struct search){ .type = S_IFIFO, .device = status->st_dev,
+		.inode = status->st_ino });
 
 	if (found.readers && found.writers)
-		return remember(descriptors, inode, KIND_PIPE);
+		return remember(descriptors, status, KIND_PIPE);
 	return polls(process, fd, found.readers ? POLLHUP : POLLERR) ? KIND_PIPE : KIND_PEER_OUTSIDE;
 }
 
@@ -186,20 +189,21 @@ static int option(int fd, int name)
 	return getsockopt(fd, SOL_SOCKET, name, &value, &length) ? -1 : value;
 }
 
-static enum kind unix_kind(struct descriptors *descriptors, uint64_t inode, bool listens)
+static enum kind unix_kind(struct descriptors *descriptors, const struct stat *status, bool listens)
 {
 	if (listens)
-		return remember(descriptors, inode, KIND_UNIX_LISTENER);
-	long peer = unix_peer(descriptors->unix_diag, inode);
+		return remember(descriptors, status, KIND_UNIX_LISTENER);
+	long peer = unix_peer(descriptors->unix_diag, status->st_ino);
 	if (peer < 0)
 		return KIND_PEER_OUTSIDE;
 	if (peer == 0)
 		return KIND_UNIX; /* unconnected, or the other end is closed; not remembered, it may change */
-	struct search found = search_set(descriptors->set, (struct search){ .type = S_IFSOCK, .inode = (uint64_t)peer });
-	return found.readers ? remember(descriptors, inode, KIND_UNIX) : KIND_PEER_OUTSIDE;
+	struct search found = search_set(descriptors->set, (struct search){ .type = S_IFSOCK, .device = status->st_dev,
+		.inode = (uint64_t)peer });
+	return found.readers ? remember(descriptors, status, KIND_UNIX) : KIND_PEER_OUTSIDE;
 }
 
-static enum kind socket_kind(struct descriptors *descriptors, const struct process *process, int fd, uint64_t inode)
+static enum kind socket_kind(struct descriptors *descriptors, const struct process *process, int fd, const struct stat *status)
 {
 	int copy = borrow(process, fd);
 
@@ -209,12 +213,12 @@ static enum kind socket_kind(struct descriptors *descriptors, const struct proce
 	bool listens = option(copy, SO_ACCEPTCONN) == 1;
 	close(copy);
 	if (domain == AF_UNIX)
-		return unix_kind(descriptors, inode, listens);
+		return unix_kind(descriptors, status, listens);
 	if (domain != AF_INET && domain != AF_INET6)
-		return remember(descriptors, inode, KIND_OTHER);
+		return remember(descriptors, status, KIND_OTHER);
 	if (type == SOCK_STREAM && protocol == IPPROTO_TCP)
-		return remember(descriptors, inode, listens ? KIND_TCP_LISTENER : KIND_TCP);
-	return remember(descriptors, inode, type == SOCK_DGRAM && protocol == IPPROTO_UDP ? KIND_UDP : KIND_OTHER);
+		return remember(descriptors, status, listens ? KIND_TCP_LISTENER : KIND_TCP);
+	return remember(descriptors, status, type == SOCK_DGRAM && protocol == IPPROTO_UDP ? KIND_UDP : KIND_OTHER);
 }
 
 static enum kind device_kind(struct descriptors *descriptors, const struct process *process, int fd, dev_t device)
@@ -273,11 +277,11 @@ enum kind descriptor_kind(struct descriptors *descriptors, const struct process 
 	if (fstatat(process->fd_directory, name, &status, 0))
 		return errno == ENOENT ? KIND_NONE : KIND_OTHER;
 	if (S_ISSOCK(status.st_mode) || S_ISFIFO(status.st_mode)) {
-		const struct known *known = slot(descriptors->known, descriptors->capacity, status.st_ino);
+		const struct known *known = slot(descriptors->known, descriptors->capacity, status.st_dev, status.st_ino);
 		if (known->inode)
 			return known->kind;
-		return S_ISSOCK(status.st_mode) ? socket_kind(descriptors, process, fd, status.st_ino)
-						: pipe_kind(descriptors, process, fd, status.st_ino);
+		return S_ISSOCK(status.st_mode) ? socket_kind(descriptors, process, fd, &status)
+						: pipe_kind(descriptors, process, fd, &status);
 	}
 	if (S_ISCHR(status.st_mode))
 		return device_kind(descriptors, process, fd, status.st_rdev);
@@ -289,7 +293,52 @@ bool descriptor_readable(const struct process *process, int fd)
 	return polls(process, fd, POLLIN);
 }
 
-static size_t print_address(const struct sockaddr_storage *address, char *to, size_t size)
+bool descriptor_read_only(const struct process *process, int fd)
+{
+	char name[16];
+	long flags;
+
+	snprintf(name, sizeof(name), "%d", fd);
+	return fdinfo_number(process, name, "flags:", 8, &flags) && (flags & (O_ACCMODE | O_PATH)) == O_RDONLY;
+}
+
+/* The text of a link below /proc/PID; false when it is none or does not fit. */
+static bool read_link(int directory, const char *name, char *text, size_t size)
+{
+	ssize_t length = readlinkat(directory, name, text, size);
+
+	if (length <= 0 || (size_t)length >= size)
+		return false;
+	text[length] = 0;
+	return true;
+}
+
+bool descriptor_path(const struct process *process, int fd, char *path, size_t size)
+{
+	static const char deleted[] = " (deleted)";
+	char name[16], root[8];
+
+	if (!read_link(process->fd_directory, "../root", root, sizeof(root)) || strcmp(root, "/"))
+		return false;
+	snprintf(name, sizeof(name), fd == AT_FDCWD ? "../cwd" : "%d", fd);
+	if (!read_link(process->fd_directory, name, path, size) || *path != '/')
+		return false;
+	size_t length = strlen(path);
+	return length < sizeof(deleted) || strcmp(path + length - (sizeof(deleted) - 1), deleted) != 0;
+}
+
+bool descriptor_peer(const struct process *process, int fd, struct sockaddr_storage *peer)
+{
+	socklen_t length = sizeof(*peer);
+	int copy = borrow(process, fd);
+	bool has = copy >= 0 && !getpeername(copy, (void *)peer, &length);
+
+	if (copy >= 0)
+		close(copy);
+	return has && (peer->ss_family == AF_INET || peer->ss_family == AF_INET6);
+}
+
+size_t descriptor_print_address(const struct sockaddr_storage *address, char *to, size_t size)
 {
 	char host[INET6_ADDRSTRLEN] = "?";
 
@@ -300,6 +349,10 @@ static size_t print_address(const struct sockaddr_storage *address, char *to, si
 	}
 	if (address->ss_family == AF_INET6) {
 		const struct sockaddr_in6 *in6 = (const void *)address;
+		if (IN6_IS_ADDR_V4MAPPED(&in6->sin6_addr)) {
+			inet_ntop(AF_INET, in6->sin6_addr.s6_addr + 12, host, sizeof(host));
+			return (size_t)snprintf(to, size, "%s:%u", host, ntohs(in6->sin6_port));
+		}
 		inet_ntop(AF_INET6, &in6->sin6_addr, host, sizeof(host));
 		return (size_t)snprintf(to, size, "[%s]:%u", host, ntohs(in6->sin6_port));
 	}
@@ -321,10 +374,10 @@ void descriptor_target(const struct process *process, int fd, char *target, size
 	if (copy < 0)
 		return;
 	if (!getsockname(copy, (void *)&local, &local_length)) {
-		size_t used = print_address(&local, target, size);
+		size_t used = descriptor_print_address(&local, target, size);
 		if (used && used + 4 < size && !getpeername(copy, (void *)&peer, &peer_length)) {
 			memcpy(target + used, " < ", 4);
-			print_address(&peer, target + used + 3, size - used - 3);
+			descriptor_print_address(&peer, target + used + 3, size - used - 3);
 		}
 	}
 	close(copy);

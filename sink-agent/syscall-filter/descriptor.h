@@ -1,7 +1,7 @@
 /*
  * What a descriptor of a process of the set is. The descriptor table is the kernel's own: each question looks at
  * /proc/PID/fd/N, so that no dup, close, accept or passed descriptor has to be followed and none can be missed. Only
- * what can't change is remembered, by inode: the type of a socket, and that a pipe or socket pair lies inside the set.
+ * what can't change is remembered, by device and inode: the type of a socket, and that a pipe or socket pair lies inside the set.
  */
 #ifndef DESCRIPTOR_H
 #define DESCRIPTOR_H
@@ -9,8 +9,10 @@
 #include "process.h"
 #include "rules.h"
 
+#include <sys/socket.h>
+
 struct known {
-	uint64_t inode;
+	uint64_t device, inode;
 	enum kind kind;
 };
 
@@ -32,6 +34,17 @@ struct descriptors {
 int descriptors_open(struct descriptors *descriptors, const struct set *set, const char *external_file);
 enum kind descriptor_kind(struct descriptors *descriptors, const struct process *process, int fd);
 bool descriptor_readable(const struct process *process, int fd);
+/* Open for reading alone. */
+bool descriptor_read_only(const struct process *process, int fd);
+/*
+ * The absolute path of a directory or file, of the working directory for AT_FDCWD. False when it was deleted or is none, and for
+ * a process whose root is not the container's.
+ */
+bool descriptor_path(const struct process *process, int fd, char *path, size_t size);
+/* The peer of a network socket. False when it has none. */
+bool descriptor_peer(const struct process *process, int fd, struct sockaddr_storage *peer);
+/* Writes `203.0.113.7:51312` or `[2001:db8::1]:80`, an IPv4 address in IPv6 as IPv4. The length, 0 for other families. */
+size_t descriptor_print_address(const struct sockaddr_storage *address, char *to, size_t size);
 /* Writes what it leads to: addresses of a socket, the path of a file. */
 void descriptor_target(const struct process *process, int fd, char *target, size_t size);
 

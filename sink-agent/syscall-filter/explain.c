@@ -1,8 +1,10 @@
 #include "explain.h"
 
 #include "decode.h"
+#include "mappings.h"
 
 #include <ctype.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -18,8 +20,14 @@ struct scene {
 		unsigned char bytes[256];
 		size_t length;
 	} memory[MOST];
+	struct {
+		int fd; /* AT_FDCWD: the working directory */
+		char path[256];
+	} paths[MOST];
+	struct mapping mappings[MOST];
 	int set[MOST], readable[MOST];
-	size_t descriptors_count, memory_count, set_count, readable_count;
+	char program[16];
+	size_t descriptors_count, memory_count, set_count, readable_count, paths_count, mappings_count;
 };
 
 static enum kind scene_kind(void *self, int fd)
@@ -68,13 +76,43 @@ static bool scene_memory(void *self, uint64_t address, void *to, size_t length)
 	return false;
 }
 
+static bool scene_maps_file(void *self, uint64_t address, uint64_t length, bool shared)
+{
+	const struct scene *scene = self;
+
+	for (size_t i = 0; i < scene->mappings_count; i++) {
+		const struct mapping *mapping = &scene->mappings[i];
+		if (address < mapping->end && address + length > mapping->start && (mapping->shared || !shared))
+			return true;
+	}
+	return false;
+}
+
+static bool scene_path_of(void *self, int fd, char *path, size_t size)
+{
+	const struct scene *scene = self;
+
+	for (size_t i = 0; i < scene->paths_count; i++)
+		if (scene->paths[i].fd == fd)
+			return snprintf(path, size, "%s", scene->paths[i].path) < (int)size;
+	return fd == AT_FDCWD && snprintf(path, size, "/");
+}
+
+/* All that have a path are. */
+static bool scene_read_only(void *self, int fd)
+{
+	char path[256];
+
+	return scene_path_of(self, fd, path, sizeof(path));
+}
+
 /* `key=value`: a part of the world. False when it is none. */
 static bool set_scene(struct scene *scene, struct world *world, char *word)
 {
 	char *value = strchr(word, '=');
 
 	if (!value || scene->descriptors_count == MOST || scene->memory_count == MOST || scene->set_count == MOST ||
-	    scene->readable_count == MOST)
+	    scene->readable_count == MOST || scene->paths_count == MOST || scene->mappings_count == MOST)
 		return false;
 	*value++ = 0;
 	if (!strcmp(word, "pid")) {
@@ -83,6 +121,15 @@ static bool set_scene(struct scene *scene, struct world *world, char *word)
 		scene->set[scene->set_count++] = atoi(value);
 	} else if (!strcmp(word, "readable")) {
 		scene->readable[scene->readable_count++] = atoi(value);
+	} else if (!strcmp(word, "program")) {
+		snprintf(scene->program, sizeof(scene->program), "%s", value);
+	} else if (!strncmp(word, "path:", 5)) {
+		scene->paths[scene->paths_count].fd = atoi(word + 5);
+		snprintf(scene->paths[scene->paths_count++].path, sizeof(scene->paths[0].path), "%s", value);
+	} else if (!strcmp(word, "maps") || !strcmp(word, "maps-shared")) {
+		char *end;
+		uint64_t start = strtoull(value, &end, 0);
+		scene->mappings[scene->mappings_count++] = (struct mapping){ start, strtoull(end + (*end == '-'), NULL, 0), word[4] != 0 };
 	} else if (!strcmp(word, "memory")) {
 		char *hex;
 		scene->memory[scene->memory_count].address = strtoull(value, &hex, 0);
@@ -116,13 +163,15 @@ static bool number_of(const char *word, uint64_t *nr)
 	return isdigit((unsigned char)*word) && !*end;
 }
 
-int explain_decisions(FILE *input)
+int explain_decisions(FILE *input, const struct profile *profile)
 {
 	char line[4096];
 
 	while (fgets(line, sizeof(line), input)) {
 		struct scene scene = { 0 };
-		struct world world = { &scene, scene_kind, scene_readable, scene_in_set, scene_memory, 0 };
+		struct world world = { .self = &scene, .kind = scene_kind, .readable = scene_readable, .in_set = scene_in_set,
+			.memory = scene_memory, .maps_file = scene_maps_file, .path_of = scene_path_of, .read_only = scene_read_only,
+			.program = scene.program, .profile = profile };
 		uint64_t nr = 0, args[6] = { 0 };
 		char *save = NULL, *word = strtok_r(line, " \n", &save), shown[512];
 		int count = 0;

@@ -1,6 +1,7 @@
 #define _GNU_SOURCE
 #include "filter.h"
 
+#include "connect-check.h"
 #include "quiesce.h"
 #include "ptrace.h"
 #include "report.h"
@@ -32,6 +33,20 @@ static int seize_thread(void *self, pid_t tid)
 	return error ? error : ptrace_interrupt(tid);
 }
 
+static int open_to_connections(struct filter *filter)
+{
+	const struct gate_plan *plan = &filter->gate_plan;
+	int error = 0;
+
+	if (plan->free_port && filter->set.processes) {
+		filter->checks = connect_check_open(filter->set.processes->pid, plan->free_port);
+		error = filter->checks < 0 ? filter->checks : 0;
+	}
+	if (!error && (plan->count || plan->free_port))
+		filter->gate = gate_open(plan, &filter->set, &error);
+	return error;
+}
+
 int filter_seize(struct filter *filter, const char *external_file)
 {
 	struct seizing seizing = { filter, 0 };
@@ -55,6 +70,8 @@ int filter_seize(struct filter *filter, const char *external_file)
 	error = quiesce_gather(filter, FREEZE_DEADLINE_MS);
 	for (struct thread *thread = filter->set.threads; thread && !error; thread = thread->next)
 		error = quiesce_settle(thread);
+	if (!error)
+		error = open_to_connections(filter);
 	filter->phase = PHASE_SEIZED;
 	return error;
 }
@@ -131,6 +148,30 @@ void filter_handle_stops(struct filter *filter)
 	}
 }
 
+void filter_handle_connections(struct filter *filter)
+{
+	char who[128];
+
+	if (filter->phase == PHASE_FROZEN)
+		return;
+	if (filter->gate)
+		gate_receive(filter->gate);
+	if (filter->checks >= 0 && connect_check_serve(filter->checks, who, sizeof(who)) && trigger_by_check(filter, who))
+		filter_freeze(filter);
+}
+
+/* What a thread has just accepted, unseen by us so far, is the program's; the rest nobody has been promised. */
+static void shut_gate(struct filter *filter)
+{
+	struct __ptrace_syscall_info info;
+
+	for (struct thread *thread = filter->set.threads; thread; thread = thread->next)
+		if (thread->stopped && thread->accepting && !ptrace_call_info(thread->tid, &info) &&
+		    info.op == PTRACE_SYSCALL_INFO_EXIT && info.exit.rval >= 0)
+			gate_accepted(filter->gate, thread->process, (int)info.exit.rval);
+	gate_shut(filter->gate, &filter->set, report_returned);
+}
+
 int filter_freeze(struct filter *filter)
 {
 	if (filter->phase == PHASE_FROZEN)
@@ -139,6 +180,8 @@ int filter_freeze(struct filter *filter)
 	int error = cgroup_freeze(filter->cgroup);
 	if (!error)
 		error = quiesce_gather(filter, FREEZE_DEADLINE_MS);
+	if (filter->gate)
+		shut_gate(filter);
 	for (struct thread *thread = filter->set.threads; thread; thread = thread->next) {
 		int unsettled = thread->stopped ? quiesce_settle(thread) : 0;
 		error = error ? error : unsettled;

@@ -8,6 +8,7 @@
 #ifndef FILTER_H
 #define FILTER_H
 
+#include "accept-gate.h"
 #include "cgroup.h"
 #include "descriptor.h"
 #include "process.h"
@@ -18,7 +19,11 @@ struct filter {
 	struct cgroup *cgroup;
 	struct set set;
 	struct descriptors descriptors;
-	bool accept_triggers; /* a new connection is activity, even though accepting it is not */
+	const struct profile *profile; /* what the template allows beyond the rules; NULL: nothing */
+	bool accept_triggers; /* a new connection is activity, even though accepting it is not; gated ports aside */
+	struct gate_plan gate_plan;
+	struct gate *gate; /* NULL: no port is gated */
+	int checks; /* answers to connect checks; -1: none */
 	int child_events; /* signalfd with SIGCHLD: readable when a thread may have stopped */
 	pid_t guardian;
 	bool guardian_died;
@@ -32,6 +37,8 @@ int filter_seize(struct filter *filter, const char *external_file);
 int filter_go(struct filter *filter);
 /* Handles every stop that has been reported; a trigger freezes and detaches everything. */
 void filter_handle_stops(struct filter *filter);
+/* Takes what came for the gate and from connect checks. */
+void filter_handle_connections(struct filter *filter);
 /* Freezes and detaches. A call that has not begun, or was interrupted, is run again by whoever thaws or restores. 0 or -errno. */
 int filter_freeze(struct filter *filter);
 

@@ -1,15 +1,16 @@
 /*
- * syscall-filter --cgroup DIR [--external FILE] [--accept trigger|allow]
+ * syscall-filter --cgroup DIR [--external FILE] [--allow FILE] [--accept trigger|allow] [--gate QUEUE [--gate-ports PORT,…] [--check-port PORT]]
  *   Lets the processes of a sink run only calls whose effect stays within state that the sink shares with the VM.
  *   Control: JSON lines on standard input, {"cmd":"go"} and {"cmd":"freeze"}; events as JSON lines on standard output.
  *   End of input, SIGTERM, SIGINT and SIGHUP mean freeze. Always ends with the cgroup frozen; exit status 0 when that is sure.
  * syscall-filter --explain   prints the rules
- * syscall-filter --decide    tries them on lines of standard input, see explain.h
+ * syscall-filter [--allow FILE] --decide    tries them on lines of standard input, see explain.h
  */
 #define _GNU_SOURCE
 #include "explain.h"
 #include "filter.h"
 #include "guardian.h"
+#include "profile.h"
 #include "report.h"
 
 #include <errno.h>
@@ -24,7 +25,9 @@
 
 struct options {
 	const char *cgroup, *external_file;
+	const struct profile *profile;
 	bool accept_triggers;
+	struct gate_plan gate;
 };
 
 struct input {
@@ -34,15 +37,50 @@ struct input {
 
 static void usage(void)
 {
-	fputs("usage: syscall-filter --cgroup DIR [--external FILE] [--accept trigger|allow]\n"
+	fputs("usage: syscall-filter --cgroup DIR [--external FILE] [--allow FILE] [--accept trigger|allow]\n"
+	      "                      [--gate QUEUE [--gate-ports PORT,...] [--check-port PORT]]\n"
 	      "       syscall-filter --explain | --decide\n", stderr);
 	exit(2);
+}
+
+static uint16_t number(const char *text)
+{
+	char *end;
+	unsigned long value = strtoul(text, &end, 10);
+
+	if (!*text || *end || value > 65535)
+		usage();
+	return (uint16_t)value;
+}
+
+static void parse_ports(char *list, struct gate_plan *plan)
+{
+	char *rest = NULL;
+
+	for (char *item = strtok_r(list, ",", &rest); item; item = strtok_r(NULL, ",", &rest)) {
+		if (plan->count == GATE_PORTS)
+			usage();
+		plan->ports[plan->count++] = number(item);
+	}
+}
+
+static const struct profile *read_profile(const char *file)
+{
+	const struct profile *profile = profile_read(file);
+
+	if (!profile) {
+		report_error("read the profile", errno);
+		exit(1);
+	}
+	return profile;
 }
 
 static struct options parse(int argc, char **argv)
 {
 	static const struct option known[] = { { "cgroup", required_argument, NULL, 'c' }, { "external", required_argument, NULL, 'e' },
-		{ "accept", required_argument, NULL, 'a' }, { "explain", no_argument, NULL, 'x' }, { "decide", no_argument, NULL, 'd' },
+		{ "accept", required_argument, NULL, 'a' }, { "allow", required_argument, NULL, 'l' }, { "gate", required_argument, NULL, 'g' },
+		{ "gate-ports", required_argument, NULL, 'p' }, { "check-port", required_argument, NULL, 'k' },
+		 { "explain", no_argument, NULL, 'x' }, { "decide", no_argument, NULL, 'd' },
 		{ NULL, 0, NULL, 0 } };
 	struct options options = { .accept_triggers = true };
 	int option;
@@ -54,10 +92,18 @@ static struct options parse(int argc, char **argv)
 			options.external_file = optarg;
 		else if (option == 'a' && (!strcmp(optarg, "trigger") || !strcmp(optarg, "allow")))
 			options.accept_triggers = *optarg == 't';
+		else if (option == 'g')
+			options.gate.queue = number(optarg);
+		else if (option == 'k')
+			options.gate.free_port = number(optarg);
+		else if (option == 'p')
+			parse_ports(optarg, &options.gate);
+		else if (option == 'l')
+			options.profile = read_profile(optarg);
 		else if (option == 'x')
 			report_rules(), exit(0);
 		else if (option == 'd')
-			exit(explain_decisions(stdin));
+			exit(explain_decisions(stdin, options.profile));
 		else
 			usage();
 	}
@@ -108,15 +154,18 @@ static bool take_signals(int signals)
 static void serve(struct filter *filter, int guardian_pidfd)
 {
 	struct input input = { .used = 0 };
-	struct pollfd sources[] = { { filter->child_events, POLLIN, 0 }, { STDIN_FILENO, POLLIN, 0 }, { guardian_pidfd, POLLIN, 0 } };
+	struct pollfd sources[] = { { filter->child_events, POLLIN, 0 }, { STDIN_FILENO, POLLIN, 0 }, { guardian_pidfd, POLLIN, 0 },
+		{ filter->gate ? gate_fd(filter->gate) : -1, POLLIN, 0 }, { filter->checks, POLLIN, 0 } };
 	bool go_on = true;
 
 	while (go_on && filter->phase != PHASE_FROZEN) {
-		if (poll(sources, 3, -1) < 0 && errno != EINTR)
+		if (poll(sources, sizeof(sources) / sizeof(sources[0]), -1) < 0 && errno != EINTR)
 			break;
 		if (sources[0].revents)
 			go_on = take_signals(filter->child_events);
 		filter_handle_stops(filter);
+		if (sources[3].revents || sources[4].revents)
+			filter_handle_connections(filter);
 		if (go_on && filter->phase != PHASE_FROZEN && sources[1].revents)
 			go_on = obey(filter, &input);
 		if (sources[2].revents || filter->guardian_died) {
@@ -147,7 +196,9 @@ int main(int argc, char **argv)
 	sigaddset(&handled, SIGINT);
 	sigaddset(&handled, SIGHUP);
 	sigprocmask(SIG_BLOCK, &handled, NULL);
-	struct filter filter = { .cgroup = &cgroup, .accept_triggers = options.accept_triggers, .guardian = guardian.pid,
+	struct filter filter = { .cgroup = &cgroup, .accept_triggers = options.accept_triggers, .gate_plan = options.gate,
+		.profile = options.profile,
+		.checks = -1, .guardian = guardian.pid,
 		.child_events = signalfd(-1, &handled, SFD_NONBLOCK | SFD_CLOEXEC) };
 	error = filter_seize(&filter, options.external_file);
 	if (error) {

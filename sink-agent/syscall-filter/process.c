@@ -65,6 +65,7 @@ static void process_free(struct process *process)
 		close(process->pidfd);
 	if (process->fd_directory >= 0)
 		close(process->fd_directory);
+	mappings_free(&process->mappings);
 	free(process);
 }
 
@@ -77,6 +78,7 @@ static struct process *process_open(pid_t pid)
 		return NULL;
 	process->pid = pid;
 	process->inner_pid = innermost(pid, "NSpid");
+	process->parent = innermost(pid, "PPid");
 	process->pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
 	snprintf(path, sizeof(path), "/proc/%d/fd", pid);
 	process->fd_directory = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -85,7 +87,7 @@ static struct process *process_open(pid_t pid)
 	ssize_t length = comm < 0 ? -1 : read(comm, process->program, sizeof(process->program) - 1);
 	if (comm >= 0)
 		close(comm);
-	if (length <= 0 || process->pidfd < 0 || process->fd_directory < 0) {
+	if (length <= 0 || process->pidfd < 0 || process->fd_directory < 0 || mappings_read(&process->mappings, pid)) {
 		process_free(process);
 		return NULL;
 	}

@@ -5,6 +5,9 @@
 #ifndef PROCESS_H
 #define PROCESS_H
 
+#include "client.h"
+#include "mappings.h"
+
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -13,9 +16,12 @@
 struct process {
 	pid_t pid; /* on this host */
 	pid_t inner_pid; /* in the container, and in the VM */
+	pid_t parent; /* on this host */
 	char program[16];
 	int pidfd; /* to look at its descriptors without racing with a reused number */
 	int fd_directory; /* /proc/PID/fd */
+	struct mappings mappings; /* of files */
+	struct client client; /* whom any of its threads served last */
 	struct process *next;
 };
 
@@ -31,6 +37,8 @@ struct thread {
 	int status; /* of waitpid, when stopped */
 	long last_call; /* the last call begun, restart_syscall aside; -1 unknown */
 	bool accepting; /* between entry and exit of accept */
+	struct receiving receiving; /* between entry and exit of a call that receives */
+	struct client client; /* whom it served last */
 	struct thread *next;
 };
 

@@ -1,5 +1,7 @@
 #include "report.h"
 
+#include "profile.h"
+
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -102,8 +104,26 @@ bool report_trigger(const struct trigger *trigger, long handled_microseconds)
 		put_json(&line, "target", trigger->fd_target);
 		put(&line, "}");
 	}
+	if (trigger->client) {
+		put(&line, ",");
+		put_json(&line, "client", trigger->client);
+	}
 	put(&line, ",\"handledUs\":%ld}", handled_microseconds);
 	return send_line(&line);
+}
+
+void report_returned(const uint8_t *mac, const uint8_t *packet, size_t length)
+{
+	struct line line = { .used = 0 };
+
+	put(&line, "{\"event\":\"returned\",\"mac\":\"");
+	for (size_t i = 0; i < 6; i++)
+		put(&line, "%02x", mac[i]);
+	put(&line, "\",\"packet\":\"");
+	for (size_t i = 0; i < length; i++)
+		put(&line, "%02x", packet[i]);
+	put(&line, "\"}");
+	send_line(&line);
 }
 
 bool report_error(const char *step, int error)
@@ -135,7 +155,9 @@ void report_rules(void)
 		printf("{\"name\":\"%s\",\"nr\":%d,\"rule\":\"%s\",\"byObject\":%s,\"signature\":\"%s\"}%s\n", calls[i].name,
 		       calls[i].nr, rules[calls[i].rule].name, calls[i].decide ? "true" : "false", calls[i].signature,
 		       i + 1 < calls_count ? "," : "");
-	puts("]}");
+	printf("],\"profile\":");
+	profile_explain();
+	puts("}");
 }
 
 void log_line(const char *format, ...)

@@ -16,6 +16,7 @@ struct trigger {
 	const char *detail;
 	int fd; /* -1: none */
 	const char *fd_kind, *fd_target;
+	const char *client; /* NULL: none is known */
 };
 
 /* Each writes one line at once. False when nobody reads any more. */
@@ -23,6 +24,8 @@ bool report_seized(size_t tasks);
 bool report_event(const char *event);
 bool report_exited(int inner_pid, const char *program, int status);
 bool report_trigger(const struct trigger *trigger, long handled_microseconds);
+/* A client whose SYN the VM must get: its Ethernet address and the IP packet. */
+void report_returned(const uint8_t *mac, const uint8_t *packet, size_t length);
 bool report_error(const char *step, int error);
 
 /* Prints every rule and call as one JSON object. */

@@ -2,6 +2,7 @@
 #include "rules.h"
 
 #include "objects.h"
+#include "profile.h"
 
 #define MAX_NUMBER 512 /* of the calls in the table */
 
@@ -12,26 +13,28 @@ const struct rule rules[RULES] = {
 	[RULE_TIMER] = { "timer", true, "the process's own timers, which the image carries" },
 	[RULE_SIGNAL_OWN] = { "signal.own", true, "the process's own signal masks, handlers and returns from them" },
 	[RULE_SIGNAL_SET] = { "signal.set", true, "a signal to a process of the set; what it does is judged when it arrives" },
-	[RULE_IDENTITY] = { "identity", true, "asks for what the process is: ids, limits, names, usage" },
+	[RULE_IDENTITY] = { "identity", true, "asks for what the process is, or sets its umask or name: ids, limits, working directory, usage" },
 	[RULE_RANDOM] = { "random", true, "random bytes" },
 	[RULE_WAIT_DESCRIPTORS] = { "wait.descriptors", true, "only waits; what follows is judged by itself" },
 	[RULE_WAIT_CHILD] = { "wait.child", true, "waits for children, which are all in the set" },
 	[RULE_DESCRIPTOR_INSIDE] = { "descriptor.inside", true, "the descriptor's state in the sink is the VM's: network socket, pty, pipe or socket pair inside the set, eventfd, timerfd, signalfd, epoll, /dev/null" },
 	[RULE_DESCRIPTOR_NONE] = { "descriptor.none", true, "the descriptor is not open: the call fails in the VM too" },
 	[RULE_CONNECTION_ACCEPT] = { "connection.accept", true, "the connection's state is in the socket, which the image carries" },
+	[RULE_PROFILE] = { "profile", true, "the template's profile answers it for this program: it only looks, at files that the sink has like the VM's" },
 	[RULE_CONNECTION_NEW] = { "connection.new", false, "a connection was accepted, and the policy says that the VM serves it" },
+	[RULE_CONNECTION_CHECK] = { "connection.check", false, "a source of health checks sends data, which is more than a connect check" },
 	[RULE_CONNECTION_MAKE] = { "connection.make", false, "binds, listens or connects a socket" },
 	[RULE_DESCRIPTOR_FILE] = { "descriptor.file", false, "uses a file or device, of which the sink has only a dummy" },
 	[RULE_DESCRIPTOR_EXTERNAL] = { "descriptor.external", false, "uses a descriptor whose other end stayed in the VM" },
 	[RULE_DESCRIPTOR_PEER] = { "descriptor.peer", false, "the other end of the pipe, socket or pty is outside the set" },
 	[RULE_DESCRIPTOR_KIND] = { "descriptor.kind", false, "a kind of descriptor that the sink does not share with the VM" },
 	[RULE_DESCRIPTOR_REQUEST] = { "descriptor.request", false, "a request on a descriptor that is not known to stay inside" },
-	[RULE_DESCRIPTOR_ADDRESS] = { "descriptor.address", false, "sends descriptors, credentials or data to a named local socket" },
+	[RULE_DESCRIPTOR_ADDRESS] = { "descriptor.address", false, "sends data to a named local socket, or credentials, or descriptors that are not all inside" },
 	[RULE_DESCRIPTOR_CREATE] = { "descriptor.create", false, "a new socket, pipe or other object announces new work" },
 	[RULE_FILE_OPEN] = { "file.open", false, "opens a file; the VM has the real ones" },
 	[RULE_FILE_NAME] = { "file.name", false, "reads or changes the file tree; the VM has the real one" },
 	[RULE_FILE_ASYNC] = { "file.async", false, "asynchronous requests (io_uring, aio) can't be judged one by one" },
-	[RULE_MEMORY_FILE] = { "memory.file", false, "maps, locks or writes back memory that is a file's or another process's" },
+	[RULE_MEMORY_FILE] = { "memory.file", false, "uses memory that is a file's or another process's, or of a kind that the image does not carry" },
 	[RULE_PROCESS_CREATE] = { "process.create", false, "a new process or thread" },
 	[RULE_PROCESS_EXEC] = { "process.exec", false, "starts a program" },
 	[RULE_PROCESS_EXIT] = { "process.exit", false, "ends a process or thread; the VM must see its child end" },
@@ -82,5 +85,7 @@ struct decision decide(const struct world *world, bool native, uint64_t nr, cons
 		decision.rule = call->rule;
 	else
 		decision.rule = call->decide(call, world, args, &decision.fd);
+	if (call && !rules[decision.rule].allowed && world->profile && profile_allows(world, call, args))
+		decision.rule = RULE_PROFILE;
 	return decision;
 }

@@ -50,8 +50,10 @@ enum rule_id {
 	RULE_DESCRIPTOR_INSIDE,
 	RULE_DESCRIPTOR_NONE,
 	RULE_CONNECTION_ACCEPT,
+	RULE_PROFILE,
 	/* activity */
 	RULE_CONNECTION_NEW,
+	RULE_CONNECTION_CHECK,
 	RULE_CONNECTION_MAKE,
 	RULE_DESCRIPTOR_FILE,
 	RULE_DESCRIPTOR_EXTERNAL,
@@ -94,7 +96,15 @@ struct world {
 	bool (*in_set)(void *self, int pid);
 	/* Copies the caller's memory; false when it can't be read. */
 	bool (*memory)(void *self, uint64_t address, void *to, size_t length);
+	/* Whether that range touches a mapping of a file; `shared`: one through which writes reach the file. */
+	bool (*maps_file)(void *self, uint64_t address, uint64_t length, bool shared);
+	/* Writes the absolute path of a descriptor or, for AT_FDCWD, of the working directory. False when it has none. */
+	bool (*path_of)(void *self, int fd, char *path, size_t size);
+	/* True when fd is open for reading alone. */
+	bool (*read_only)(void *self, int fd);
 	int pid; /* the caller's, as in the container */
+	const char *program; /* the caller's */
+	const struct profile *profile; /* what the template allows beyond the rules; NULL: nothing */
 };
 
 struct decision {

@@ -2,45 +2,20 @@
 #include "trigger.h"
 
 #include "arch.h"
+#include "caller.h"
 #include "decode.h"
+#include "ptrace.h"
 #include "report.h"
 
 #include <asm/unistd.h>
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
 
-struct caller {
-	struct filter *filter;
-	struct thread *thread;
-};
-
-static enum kind world_kind(void *self, int fd)
+static struct caller caller_of(struct filter *filter, struct thread *thread)
 {
-	struct caller *caller = self;
-
-	return descriptor_kind(&caller->filter->descriptors, caller->thread->process, fd);
-}
-
-static bool world_readable(void *self, int fd)
-{
-	return descriptor_readable(((struct caller *)self)->thread->process, fd);
-}
-
-static bool world_in_set(void *self, int pid)
-{
-	return set_has_inner(&((struct caller *)self)->filter->set, pid);
-}
-
-static bool world_memory(void *self, uint64_t address, void *to, size_t length)
-{
-	return thread_memory(((struct caller *)self)->thread, address, to, length);
-}
-
-static struct world world_of(struct caller *caller)
-{
-	return (struct world){ .self = caller, .kind = world_kind, .readable = world_readable, .in_set = world_in_set,
-		.memory = world_memory, .pid = caller->thread->process->inner_pid };
+	return (struct caller){ .set = &filter->set, .descriptors = &filter->descriptors, .thread = thread, .fd = -1 };
 }
 
 static long microseconds_since(const struct timespec *start)
@@ -52,26 +27,27 @@ static long microseconds_since(const struct timespec *start)
 }
 
 /* Nothing else may start meanwhile, so the freezer comes first. */
-static void announce(struct caller *caller, struct trigger *trigger, const struct timespec *start)
+static void announce(struct filter *filter, struct thread *thread, struct trigger *trigger, const struct timespec *start)
 {
-	char target[512] = "";
+	char target[512] = "", client[80];
 
-	cgroup_freeze(caller->filter->cgroup);
+	cgroup_freeze(filter->cgroup);
 	if (trigger->fd >= 0) {
-		trigger->fd_kind = kind_names[world_kind(caller, trigger->fd)];
-		descriptor_target(caller->thread->process, trigger->fd, target, sizeof(target));
+		trigger->fd_kind = kind_names[descriptor_kind(&filter->descriptors, thread->process, trigger->fd)];
+		descriptor_target(thread->process, trigger->fd, target, sizeof(target));
 		trigger->fd_target = target;
 	}
-	trigger->inner_pid = caller->thread->process->inner_pid;
-	trigger->inner_tid = caller->thread->inner_tid;
-	trigger->program = caller->thread->process->program;
+	trigger->client = client_of(&filter->set, thread, client, sizeof(client)) ? client : NULL;
+	trigger->inner_pid = thread->process->inner_pid;
+	trigger->inner_tid = thread->inner_tid;
+	trigger->program = thread->process->program;
 	report_trigger(trigger, microseconds_since(start));
 }
 
 bool trigger_at_entry(struct filter *filter, struct thread *thread, uint32_t audit_arch, uint64_t nr, const uint64_t *args)
 {
-	struct caller caller = { filter, thread };
-	struct world world = world_of(&caller);
+	struct caller caller = caller_of(filter, thread);
+	struct world world = caller_world(&caller, filter->profile);
 	bool native = arch_native(audit_arch, nr);
 	struct timespec start;
 
@@ -81,8 +57,14 @@ bool trigger_at_entry(struct filter *filter, struct thread *thread, uint32_t aud
 		thread->accepting = decision.rule == RULE_CONNECTION_ACCEPT;
 		if (nr != __NR_restart_syscall)
 			thread->last_call = (long)nr;
+		if (decision.fd >= 0 && decision.fd == caller.fd)
+			client_at_entry(thread, (long)nr, args, caller.fd, caller.kind);
 		return false;
 	}
+	/* Killed meanwhile: what we looked at was already being taken down. It makes no call; its end is the trigger. */
+	struct __ptrace_syscall_info still;
+	if (ptrace_call_info(thread->tid, &still) == -ESRCH)
+		return false;
 	char detail[1024], call[768];
 	const char *name = native ? arch_call_name(nr) : NULL;
 	decode_call(&world, native, nr, args, call, sizeof(call));
@@ -91,32 +73,35 @@ bool trigger_at_entry(struct filter *filter, struct thread *thread, uint32_t aud
 		.fd = decision.fd };
 	memcpy(trigger.args, args, sizeof(trigger.args));
 	/* The call itself is cancelled with all others, when the threads are settled (quiesce.c). */
-	announce(&caller, &trigger, &start);
+	announce(filter, thread, &trigger, &start);
 	return true;
 }
 
 bool trigger_at_exit(struct filter *filter, struct thread *thread, long result)
 {
-	struct caller caller = { filter, thread };
 	struct timespec start;
 
+	client_at_exit(thread, result);
 	if (!thread->accepting)
 		return false;
 	thread->accepting = false;
-	if (result < 0 || !filter->accept_triggers)
+	if (result < 0)
+		return false;
+	if (filter->gate && gate_accepted(filter->gate, thread->process, (int)result))
+		return false;
+	if (!filter->accept_triggers)
 		return false;
 	clock_gettime(CLOCK_MONOTONIC, &start);
 	char detail[256];
 	snprintf(detail, sizeof(detail), "accept() = %ld: %s", result, rules[RULE_CONNECTION_NEW].reason);
 	struct trigger trigger = { .call_name = "accept", .nr = (uint64_t)thread->last_call, .rule = RULE_CONNECTION_NEW,
 		.detail = detail, .fd = (int)result };
-	announce(&caller, &trigger, &start);
+	announce(filter, thread, &trigger, &start);
 	return true;
 }
 
 bool trigger_by_signal(struct filter *filter, struct thread *thread, int signal)
 {
-	struct caller caller = { filter, thread };
 	struct timespec start;
 	char detail[256];
 
@@ -124,7 +109,7 @@ bool trigger_by_signal(struct filter *filter, struct thread *thread, int signal)
 	const char *name = sigabbrev_np(signal);
 	snprintf(detail, sizeof(detail), "SIG%s: %s", name ? name : "?", rules[RULE_SIGNAL_FATAL].reason);
 	struct trigger trigger = { .call_name = "", .nr = (uint64_t)-1, .rule = RULE_SIGNAL_FATAL, .detail = detail, .fd = -1 };
-	announce(&caller, &trigger, &start);
+	announce(filter, thread, &trigger, &start);
 	return true;
 }
 
@@ -134,6 +119,18 @@ bool trigger_by_death(struct filter *filter)
 		.program = filter->ended.program, .call_name = "", .nr = (uint64_t)-1, .rule = RULE_PROCESS_KILLED,
 		.detail = rules[RULE_PROCESS_KILLED].reason, .fd = -1 };
 
+	cgroup_freeze(filter->cgroup);
+	report_trigger(&trigger, 0);
+	return true;
+}
+
+bool trigger_by_check(struct filter *filter, const char *who)
+{
+	char detail[256];
+
+	snprintf(detail, sizeof(detail), "%s: %s", who, rules[RULE_CONNECTION_CHECK].reason);
+	struct trigger trigger = { .program = "connect-check", .call_name = "", .nr = (uint64_t)-1, .rule = RULE_CONNECTION_CHECK,
+		.detail = detail, .fd = -1 };
 	cgroup_freeze(filter->cgroup);
 	report_trigger(&trigger, 0);
 	return true;

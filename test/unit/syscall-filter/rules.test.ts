@@ -40,6 +40,11 @@ describe('a call on a descriptor is judged by what the descriptor is', () => {
     ['dup2 3 4 3=tcp', 'descriptor.none'],
     ['dup2 3 4 3=tcp 4=udp', 'descriptor.inside'],
     ['dup2 3 4 3=tcp 4=external', 'descriptor.external'],
+    ['write 3 0 8 3=eventfd', 'descriptor.inside'],
+    ['recvfrom 3 0 9 2 0 0 3=tcp', 'descriptor.inside'], // MSG_PEEK
+    ['splice 3 0 4 0 9 0 3=tcp 4=pipe', 'descriptor.inside'],
+    ['splice 3 0 4 0 9 0 3=file 4=pipe', 'descriptor.file'],
+    ['epoll_ctl 3 1 4 0 3=epoll 4=file', 'descriptor.file'],
     ['sendfile 3 4 0 9 3=tcp 4=file', 'descriptor.file'],
     ['epoll_ctl 3 1 4 0 3=epoll 4=tcp', 'descriptor.inside'],
     ['epoll_ctl 3 1 4 0 3=epoll 4=other', 'descriptor.kind'],
@@ -65,6 +70,13 @@ describe('a request on a descriptor must be on its list', () => {
     ['getsockopt 3 1 4 0 0 3=tcp', 'descriptor.inside'], // SO_ERROR
     ['getsockopt 3 1 77 0 0 3=unix', 'descriptor.request'], // SO_PEERPIDFD
     ['getsockopt 3 0 64 0 0 3=tcp', 'descriptor.request'], // IPT_SO_GET_INFO
+    ['getsockopt 3 6 35 0 0 3=tcp', 'descriptor.request'], // TCP_ZEROCOPY_RECEIVE
+    ['ioctl 3 0x541b 0 3=tcp', 'descriptor.inside'], // FIONREAD
+    ['ioctl 3 0x5421 0 3=unix', 'descriptor.inside'], // FIONBIO
+    ['ioctl 3 0x8910 0 3=udp', 'descriptor.inside'], // SIOCGIFNAME
+    ['ioctl 3 0x8912 0 3=udp', 'descriptor.request'], // SIOCGIFCONF
+    ['ioctl 3 0x8910 0 3=unix', 'descriptor.request'],
+    ['setsockopt 3 1 2 0 4 3=tcp', 'descriptor.inside'], // SO_REUSEADDR
     ['sendto 3 0 0 0 0 0 3=unix', 'descriptor.inside'],
     ['sendto 3 0 0 0 0x1000 110 3=unix', 'descriptor.address'],
     ['sendto 3 0 0 0 0x1000 16 3=udp', 'descriptor.inside'],
@@ -72,17 +84,38 @@ describe('a request on a descriptor must be on its list', () => {
     ['sendmsg 3 0x1000 0 3=tcp', 'descriptor.inside'],
     ['sendmsg 3 0x1000 0 3=unix', 'descriptor.address'], // its header can't be read
     [`sendmsg 3 0x1000 0 3=unix memory=0x1000:${'00'.repeat(56)}`, 'descriptor.inside'],
-    [`sendmsg 3 0x1000 0 3=unix memory=0x1000:${'00'.repeat(40)}18${'00'.repeat(15)}`, 'descriptor.address'], // control data
+    [`sendmsg 3 0x1000 0 3=unix memory=0x1000:${'00'.repeat(40)}18${'00'.repeat(15)}`, 'descriptor.address'], // control data that can't be read
+    [`sendmsg 3 0x1000 0 3=unix ${passing(1)} 5=tcp`, 'descriptor.inside'],
+    [`sendmsg 3 0x1000 0 3=unix ${passing(1)} 5=file`, 'descriptor.address'],
+    [`sendmsg 3 0x1000 0 3=unix ${passing(1)}`, 'descriptor.address'], // not open
+    [`sendmsg 3 0x1000 0 3=unix ${passing(2)} 5=tcp`, 'descriptor.address'], // credentials
+    [`sendmsg 3 0x1000 0 3=peer-outside ${passing(1)} 5=tcp`, 'descriptor.peer'],
     ['newfstatat 3 0x1000 0 0x1000 3=tcp memory=0x1000:00', 'descriptor.inside'],
     ['newfstatat 3 0x1000 0 0x1000 3=tcp memory=0x1000:2f', 'file.name'],
     ['newfstatat 3 0x1000 0 0 3=tcp memory=0x1000:00', 'file.name'],
+    ['statx 3 0x1000 0x1000 0 0 3=tcp memory=0x1000:00', 'descriptor.inside'],
+    ['statx 3 0x1000 0x1000 0 0 3=file memory=0x1000:00', 'descriptor.file'],
+    ['statx -100 0x1000 0 0 0 memory=0x1000:2f00', 'file.name'],
   ])('%s: %s', async (line, rule) => expect((await decide(line)).rule).toBe(rule));
 });
+
+/** A message header at 0x1000 and control data of that type (SCM_…) with descriptor 5. */
+function passing(type: number): string {
+  const number = (value: number, bytes: number) => {
+    const buffer = Buffer.alloc(bytes);
+    buffer.writeUInt32LE(value);
+    return buffer.toString('hex');
+  };
+  const header = [0, 0, 0, 0, 0x2000, 24, 0].map((value) => number(value, 8)).join('');
+  const control = number(20, 8) + number(1, 4) + number(type, 4) + number(5, 8);
+  return `memory=0x1000:${header} memory=0x2000:${control}`;
+}
 
 describe('processes, memory and strangers', () => {
   test.each([
     ['kill 5 15 pid=5', 'signal.set'],
     ['kill 6 15 pid=5 set=6', 'signal.set'],
+    ['kill 6 0 pid=5 set=6', 'signal.set'],
     ['kill 6 9 pid=5 set=6', 'signal.outside'],
     ['kill 7 0 pid=5', 'signal.outside'],
     ['kill 0 15 pid=5', 'signal.outside'],
@@ -93,6 +126,32 @@ describe('processes, memory and strangers', () => {
     ['prlimit64 0 7 0x1000 0', 'process.state'],
     ['mmap 0 4096 3 0x22 -1 0', 'memory'],
     ['mmap 0 4096 3 1 3 0 3=file', 'memory.file'],
+    ['mmap 0 0x200000 3 0x40022 -1 0', 'memory.file'], // MAP_HUGETLB
+    ['mprotect 0x1000 4096 3', 'memory'],
+    ['mprotect 0x1000 4096 3 maps=0x1000-0x3000', 'memory'],
+    ['mprotect 0x1000 4096 3 maps-shared=0x1000-0x3000', 'memory.file'],
+    ['mprotect 0x1000 4096 1 maps-shared=0x1000-0x3000', 'memory'],
+    ['mprotect 0x3000 4096 3 maps-shared=0x1000-0x3000', 'memory'],
+    ['mremap 0x2000 4096 8192 1 0 maps=0x1000-0x3000', 'memory.file'],
+    ['mremap 0x3000 4096 8192 1 0 maps=0x1000-0x3000', 'memory'],
+    ['madvise 0x1000 4096 4 maps=0x1000-0x3000', 'memory.file'],
+    ['arch_prctl 0x1002 0x1000', 'memory'], // ARCH_SET_FS
+    ['arch_prctl 0x1023 18', 'process.state'], // ARCH_REQ_XCOMP_PERM
+    ['timer_create 1 0 0x1000', 'timer'],
+    [
+      `timer_create 1 0x2000 0x1000 memory=0x2000:${'00'.repeat(8)}0a00000000000000${'00'.repeat(48)}`,
+      'timer',
+    ],
+    [
+      `timer_create 1 0x2000 0x1000 memory=0x2000:${'00'.repeat(8)}0a00000009000000${'00'.repeat(48)}`,
+      'descriptor.create',
+    ],
+    ['timer_create 3 0 0x1000', 'descriptor.create'], // CLOCK_THREAD_CPUTIME_ID
+    ['getpriority 0 0', 'identity'],
+    ['getpriority 0 7', 'system'],
+    ['sysinfo 0x1000', 'system'],
+    ['umask 022', 'identity'],
+    ['getcwd 0x1000 99', 'identity'],
     ['madvise 0x1000 4096 4', 'memory'],
     ['madvise 0x1000 4096 9', 'memory.file'], // MADV_REMOVE
     ['prctl 15 0x1000', 'identity'],
@@ -132,7 +191,6 @@ test('every call but the listed ones is activity', () => {
   expect(fixed.map((call) => call.name).sort()).toMatchInlineSnapshot(`
     [
       "alarm",
-      "arch_prctl",
       "brk",
       "capget",
       "clock_getres",
@@ -143,6 +201,7 @@ test('every call but the listed ones is activity', () => {
       "epoll_wait",
       "get_robust_list",
       "getcpu",
+      "getcwd",
       "getegid",
       "geteuid",
       "getgid",
@@ -162,8 +221,6 @@ test('every call but the listed ones is activity', () => {
       "membarrier",
       "mincore",
       "mlock",
-      "mprotect",
-      "mremap",
       "munlock",
       "munmap",
       "nanosleep",
@@ -179,18 +236,21 @@ test('every call but the listed ones is activity', () => {
       "rt_sigreturn",
       "rt_sigsuspend",
       "rt_sigtimedwait",
+      "sched_get_priority_max",
+      "sched_get_priority_min",
       "sched_yield",
       "select",
       "set_robust_list",
       "set_tid_address",
       "setitimer",
       "sigaltstack",
-      "sysinfo",
       "time",
+      "timer_delete",
       "timer_getoverrun",
       "timer_gettime",
       "timer_settime",
       "times",
+      "umask",
       "uname",
       "wait4",
       "waitid",
