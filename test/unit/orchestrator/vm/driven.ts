@@ -37,7 +37,7 @@ export interface Driven {
   driver: VmDriver;
   watch: WakeWatch;
   /** What the guest says at each look; the last one over and over. Null: its agent does not answer. */
-  readings: (GuestUsage | null)[];
+  readings: (GuestUsage | null | Promise<GuestUsage>)[];
   /** The PIDs that were asked for. */
   asked: number[][];
 }
