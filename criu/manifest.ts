@@ -93,6 +93,10 @@ export interface Listener {
 export interface Manifest {
   version: typeof MANIFEST_VERSION;
   imageId: string;
+  /** Of an image of the way back: the VM's own image that these processes came from. */
+  originId?: string;
+  /** Set when pages are missing that this image has: see criu/delta.ts. */
+  parentId?: string;
   vm: string;
   templateId: string;
   criuVersion: string;

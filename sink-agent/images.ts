@@ -7,6 +7,7 @@ import { mkdir, readdir, readFile, rename, rm, stat, statfs, writeFile } from 'n
 import { join } from 'node:path';
 import { SeamlessError } from '../common/errors.ts';
 import { exec } from '../common/exec.ts';
+import { makeDelta } from '../criu/delta.ts';
 import { MANIFEST_VERSION, type Manifest } from '../criu/manifest.ts';
 import { safeName } from './names.ts';
 
@@ -27,7 +28,20 @@ export interface ImageStore {
   /** Makes the manifest and the empty folders of an image to be dumped; it becomes one by `complete`. */
   begin(manifest: Manifest): Promise<void>;
   complete(vm: string, imageId: string): Promise<{ manifest: Manifest; bytes: number }>;
+  /**
+   * Calls `use` with the folder of a copy of the image that lacks what image `parentId` has, and removes the copy.
+   * `IMAGE_CORRUPT` when none can be made: the image itself is as it was.
+   */
+  withDelta<T>(image: Delta, use: (folder: string) => Promise<T>): Promise<T>;
   removeAll(vm: string): Promise<void>;
+}
+
+export interface Delta {
+  vm: string;
+  imageId: string;
+  parentId: string;
+  /** Name of the copy. */
+  as: string;
 }
 
 /** Opens the store in `folder`; mounts a tmpfs there when it lies on a disk. */
@@ -38,6 +52,12 @@ export async function openImageStore(folder: string): Promise<ImageStore> {
   }
   const folderOf = (vm: string) => join(folder, vm);
   const path = (vm: string, imageId: string) => join(folderOf(vm), safeName('an image id', imageId));
+  const thin = async ({ vm, imageId, parentId, as }: Delta, into: string) => {
+    const { manifest } = await given(store.read(vm, imageId), imageId);
+    const trees = manifest.trees.map(({ folder }) => folder);
+    await makeDelta(path(vm, imageId), path(vm, parentId), trees, into);
+    await writeFile(join(into, MANIFEST), JSON.stringify({ ...manifest, imageId: as, parentId }));
+  };
   const dumpingPath = (vm: string, imageId: string) => `${path(vm, imageId)}.dumping`;
   const store: ImageStore = {
     folderOf,
@@ -62,9 +82,32 @@ export async function openImageStore(folder: string): Promise<ImageStore> {
       if (image) return image;
       throw new SeamlessError('INTERNAL', `Expected an image in ${at}, got nothing`);
     },
+    async withDelta(image, use) {
+      const { vm, imageId, parentId, as } = image;
+      const folder = `${path(vm, as)}.delta`;
+      await rm(folder, { recursive: true, force: true });
+      try {
+        await thin(image, folder).catch((cause: Error) => {
+          throw new SeamlessError(
+            'IMAGE_CORRUPT',
+            `No delta of ${imageId} to ${parentId}: ${cause.message}`,
+            { cause },
+          );
+        });
+        return await use(folder);
+      } finally {
+        await rm(folder, { recursive: true, force: true });
+      }
+    },
     removeAll: (vm) => rm(folderOf(vm), { recursive: true, force: true }),
   };
   return store;
+}
+
+async function given<T>(image: Promise<T | null>, imageId: string): Promise<T> {
+  const found = await image;
+  if (found) return found;
+  throw new SeamlessError('AGENT_REFUSED', `Expected an image ${imageId}, got none`);
 }
 
 async function readManifest(folder: string, vm: string, imageId: string): Promise<Manifest | null> {

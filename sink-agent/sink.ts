@@ -159,7 +159,8 @@ export class Sink {
       const present = await this.#whole();
       const target = await this.#container.target();
       const returned = this.#returnRequests(target.init);
-      const manifest = { ...present, imageId, criuVersion: target.criuVersion };
+      const originId = present.originId ?? present.imageId;
+      const manifest = { ...present, imageId, originId, criuVersion: target.criuVersion };
       await this.#ledger.step('dumping', { stepImageId: imageId });
       await images.begin(manifest);
       try {
@@ -183,25 +184,47 @@ export class Sink {
         const { state } = await this.#vmAgent.call('image', { imageId });
         if (state !== null) return { bytes: image.bytes, ms: performance.now() - started };
       }
-      await this.#vmAgent.putImage(
-        imageId,
-        async (out) => {
-          await writeImage(images.path(this.vm, imageId), out);
-        },
-        { timeoutMs: IMAGE_TIMEOUT_MS },
-      );
+      const bytes = await this.#sendWhatLacks(image.manifest);
       this.#ledger.noteSent(imageId);
-      return { bytes: image.bytes, ms: performance.now() - started };
+      return { bytes, ms: performance.now() - started };
     });
+  }
+
+  /** The VM still has the image that these processes came from, so only what differs is sent; all of it, should the VM say no. */
+  async #sendWhatLacks({ imageId, originId }: Manifest): Promise<number> {
+    const { images } = this.#around;
+    if (originId !== undefined) {
+      const delta = { vm: this.vm, imageId, parentId: originId, as: imageId };
+      try {
+        return await images.withDelta(delta, (folder) => this.#put(imageId, folder));
+      } catch (cause) {
+        const error = asSeamlessError(cause);
+        if (error.code !== 'AGENT_REFUSED' && error.code !== 'IMAGE_CORRUPT') throw cause;
+        this.#log.warn('send.whole', { imageId, originId, error });
+      }
+    }
+    return this.#put(imageId, images.path(this.vm, imageId));
+  }
+
+  async #put(imageId: string, folder: string, signal?: AbortSignal): Promise<number> {
+    let bytes = 0;
+    await this.#vmAgent.putImage(
+      imageId,
+      async (out) => {
+        ({ bytes } = await writeImage(folder, out));
+      },
+      { timeoutMs: IMAGE_TIMEOUT_MS, ...(signal ? { signal } : {}) },
+    );
+    return bytes;
   }
 
   /** Not in turn with the others: it changes nothing of the sink, and a wake must not wait for it. */
   async rehearse(signal: AbortSignal): Promise<void> {
     const { imageId } = this.record;
     if (imageId === null) throw this.#refusal('it has no image');
-    const folder = this.#around.images.path(this.vm, imageId);
     const call = { signal, timeoutMs: IMAGE_TIMEOUT_MS };
-    await this.#vmAgent.putImage(REHEARSAL, async (out) => void (await writeImage(folder, out)), call);
+    const image = { vm: this.vm, imageId, parentId: imageId, as: REHEARSAL };
+    await this.#around.images.withDelta(image, (folder) => this.#put(REHEARSAL, folder, signal));
     await this.#vmAgent.call('discard', { imageId: REHEARSAL, force: true }, call);
   }
 

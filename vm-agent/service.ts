@@ -4,6 +4,7 @@
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { SeamlessError } from '../common/errors.ts';
 import { exec } from '../common/exec.ts';
+import { linkToParent } from '../criu/delta.ts';
 import { readImage, writeImage } from '../wire/image-stream.ts';
 import type { ImageHandlers, RpcHandlers } from '../wire/rpc-server.ts';
 import type { VmAgentApi } from './api.ts';
@@ -130,6 +131,18 @@ export function createService(context: AgentContext): {
         state.write({ images: { [imageId]: null } });
         await images.remove(imageId);
         const { bytes } = await readImage(body, images.folder(imageId));
+        const { parentId, trees } = await images.manifest(imageId);
+        if (parentId !== undefined) {
+          if (stateOf(parentId) === null) {
+            await images.remove(imageId);
+            throw new SeamlessError(
+              'AGENT_REFUSED',
+              `Expected a whole image, got one that needs ${parentId}`,
+            );
+          }
+          const folders = trees.map(({ folder }) => folder);
+          await linkToParent(images.folder(imageId), parentId, folders);
+        }
         state.write({ images: { [imageId]: 'received' } });
         return { bytes };
       }),
