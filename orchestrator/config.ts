@@ -33,7 +33,11 @@ const Host = Type.Object(
       'Control socket of ovs-vswitchd (ovs-vswitchd.PID.ctl), by which changed flows take effect at once.',
     ),
     bridge: text('Name of the integration bridge.'),
-    runDir: Type.Optional(text('Where packet buffers keep socket and log; below stateDir unless told.')),
+    runDir: Type.Optional(
+      text(
+        'Folder there for sockets, logs and records of helpers; below stateDir unless told, /run/seamless on a host by ssh.',
+      ),
+    ),
   },
   strict,
 );

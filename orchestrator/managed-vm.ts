@@ -137,5 +137,6 @@ async function warm(agent: RpcClient<VmAgentApi>): Promise<void> {
 
 function runDirOf({ stateDir, hosts }: Config, name: string): string {
   const host = hosts.find((each) => each.name === name);
-  return host?.runDir ?? join(stateDir, 'hosts', name);
+  if (host?.runDir) return host.runDir;
+  return host?.transport.type === 'ssh' ? '/run/seamless' : join(stateDir, 'hosts', name);
 }

@@ -29,6 +29,7 @@ export function localHost(options: LocalHostOptions = {}): HostTransport {
     writeFile: (path, text) => writeFile(path, text).catch(unreachable(name, `write ${path}`)),
     connect: (path, signal) => connectUnix(path, signal).catch(unreachable(name, `connect to ${path}`)),
     startDaemon: (argv, { logFile }) => startDaemon(inside(argv), logFile, name),
+    install: async (program) => program,
     close: async () => {},
   };
 }

@@ -11,6 +11,7 @@ import { parseHostKey } from './ssh/host-key.ts';
 import { KeptSession } from './ssh/kept-session.ts';
 import { runRemote } from './ssh/remote-command.ts';
 import { RemoteFiles } from './ssh/remote-files.ts';
+import { installProgram } from './ssh/remote-program.ts';
 import { type SshSession, unreachable } from './ssh/session.ts';
 import { Slots } from './ssh/slots.ts';
 import type { HostTransport, RunOptions } from './transport.ts';
@@ -46,6 +47,8 @@ export function sshHost(options: SshHostOptions): HostTransport {
   const { address, port = 22, user = 'root', keyFile, hostKey, netns, onUp, onDown } = options;
   const name = options.name ?? address;
   const files = new WeakMap<SshSession, RemoteFiles>();
+  /** By their path here; looked for once in a connection, not on the way of each wake. */
+  const installed = new Map<string, Promise<string>>();
   const commands = new Slots(MOST_COMMANDS);
   const kept = new KeptSession({
     ...{ name, address, port, user, keyFile },
@@ -57,6 +60,7 @@ export function sshHost(options: SshHostOptions): HostTransport {
     async onSession(session) {
       const sessionFiles = new RemoteFiles(session);
       files.set(session, sessionFiles);
+      installed.clear();
       await sessionFiles.warm().catch(() => {}); // without SFTP a file's first use says so
     },
   });
@@ -124,6 +128,16 @@ export function sshHost(options: SshHostOptions): HostTransport {
         cant(`start ${argv[0]}`),
       );
       return { pid: Number(stdout) };
+    },
+    async install(program) {
+      const known = installed.get(program);
+      if (known) return known;
+      const path = installProgram(program, await filesOf(), run);
+      installed.set(program, path);
+      return path.catch((error) => {
+        installed.delete(program);
+        return cant(`install ${program}`)(error);
+      });
     },
     close: () => kept.close(),
   };

@@ -29,6 +29,8 @@ export interface HostTransport {
   connect(socketPath: string, signal?: AbortSignal): Promise<Duplex>;
   /** Starts `argv` in a session of its own, output to `logFile`: it outlives this process. */
   startDaemon(argv: readonly [string, ...string[]], options: { logFile: string }): Promise<{ pid: number }>;
+  /** Puts a program of ours, a file here, on the host unless it is there; gives its path there. */
+  install(program: string): Promise<string>;
   /** Ends the connection, if there is one; what is under way rejects. Daemons stay. */
   close(): Promise<void>;
 }

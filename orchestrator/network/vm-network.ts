@@ -20,7 +20,7 @@ export interface VmNetworkDeps {
   sink: SinkConfig;
   vmHost: HostLink;
   sinkHost: HostLink;
-  /** Path of the packet-buffer program on the VM's host. */
+  /** Path here of the packet-buffer program, which is put on the VM's host. */
   packetBuffer: string;
   /** Folder on the VM's host for the buffer's socket and log. */
   runDir: string;
@@ -134,7 +134,7 @@ async function openBuffer(deps: VmNetworkDeps, heldTcpPorts: readonly number[]):
   await transport.run(['mkdir', '-p', '-m', '0700', runDir]);
   return new PacketBuffer({
     host: transport,
-    program: deps.packetBuffer,
+    program: await transport.install(deps.packetBuffer),
     vm: vm.name,
     mac: vm.mac,
     tap: vm.tap,

@@ -20,7 +20,7 @@ export interface WorkingSetDeps {
   vm: string;
   host: HostTransport;
   cgroup: MemoryCgroup;
-  /** The compiled helper, `build/working-set`, on that host. */
+  /** Path here of the compiled helper, `build/working-set`, which is put on that host. */
   program: string;
   /** Folder on that host. */
   runDir: string;
@@ -34,7 +34,8 @@ export function workingSet({ vm, host, cgroup, program, runDir, log }: WorkingSe
   let recorded: number | null = null;
   const file = (pid: number) => join(runDir, `working-set-${vm}-${pid}`);
   const run = async (action: 'record' | 'prefetch', pid: number) => {
-    const { stdout } = await host.run([program, action, String(pid), file(pid)], { timeoutMs: TIMEOUT_MS });
+    const there = await host.install(program);
+    const { stdout } = await host.run([there, action, String(pid), file(pid)], { timeoutMs: TIMEOUT_MS });
     log.info(`workingSet.${action}`, JSON.parse(stdout) as LogFields);
   };
   const quietly = (action: string, work: () => Promise<void>) =>

@@ -49,9 +49,19 @@ export class RemoteFiles {
     });
   }
 
-  write(path: string, content: Buffer, mode = 0o666): Promise<void> {
+  exists(path: string): Promise<boolean> {
     return this.#served(async (sftp, ask) => {
-      const handle = await ask<Buffer>((done) => sftp.open(path, 'w', mode, done));
+      const found = ask((done) => sftp.stat(path, done));
+      return found.then(
+        () => true,
+        (error) => (error.code === 'ENOENT' ? false : Promise.reject(error)),
+      );
+    });
+  }
+
+  write(path: string, content: Buffer): Promise<void> {
+    return this.#served(async (sftp, ask) => {
+      const handle = await ask<Buffer>((done) => sftp.open(path, 'w', done));
       try {
         if (content.length > 0)
           await ask<void>((done) => sftp.write(handle, content, 0, content.length, 0, done as () => void));

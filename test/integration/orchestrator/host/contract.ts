@@ -207,6 +207,15 @@ export function hostContract(host: () => HostTransport): void {
     });
   });
 
+  test('a program of ours is put there, once, and runs', async () => {
+    const program = join(folder, 'our-program');
+    writeFileSync(program, `#!/bin/sh\necho ${folder} "$1"\n`, { mode: 0o755 });
+    const path = await host().install(program);
+    if (path !== program) onTestFinished(() => rmSync(path));
+    expect((await host().run([path, 'x'])).stdout).toBe(`${folder} x`);
+    expect(await host().install(program)).toBe(path);
+  });
+
   /** A command that sleeps for long, and whether it still does. */
   function sleeper(first = '') {
     const pidFile = join(folder, `pid-${randomBytes(4).toString('hex')}`);
