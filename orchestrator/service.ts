@@ -12,7 +12,7 @@ import { startApi } from './api/server.ts';
 import type { Config } from './config.ts';
 import { manageVm } from './managed-vm.ts';
 import { hostLink } from './network/host-link.ts';
-import { type JournalRecord, openJournal } from './saga/journal.ts';
+import { type Journal, type JournalRecord, openJournal } from './saga/journal.ts';
 
 export interface ServiceOptions {
   config: Config;
@@ -25,6 +25,7 @@ export interface ServiceOptions {
 
 /** Milliseconds for which a running operation may go on when the service ends; the next start continues it. */
 const FINISH_MS = 5000;
+const PRUNE_EVERY_MS = 3600_000;
 
 export async function startService(options: ServiceOptions): Promise<{ close(): Promise<void> }> {
   const { config, log, onRecord, onFatal } = options;
@@ -61,11 +62,13 @@ export async function startService(options: ServiceOptions): Promise<{ close(): 
     void followSinks(agent, (sink) => vms.get(sink.vm)?.driver.sinkSays(sink), sinkLog, ended.signal);
     agent.call('describe', {}).catch((error) => sinkLog.warn('sinkAgent.unreachable', { error }));
   }
+  const endPruning = keepPruned(journal, log);
   const api = await startApi({ socket: config.socket, vms, journal, log });
 
   return {
     async close() {
       await api.close();
+      endPruning();
       const finished = Promise.all([...vms.values()].map(({ driver }) => driver.idle()));
       await Promise.race([finished, new Promise((resolve) => setTimeout(resolve, FINISH_MS).unref())]);
       ended.abort();
@@ -75,6 +78,18 @@ export async function startService(options: ServiceOptions): Promise<{ close(): 
       journal.close();
     },
   };
+}
+
+/** Now and every hour. */
+function keepPruned(journal: Journal, log: Log): () => void {
+  const prune = () =>
+    journal.prune().then(
+      (records) => records > 0 && log.info('journal.pruned', { records }),
+      (error) => log.error('journal.pruning', { error }),
+    );
+  void prune();
+  const timer = setInterval(prune, PRUNE_EVERY_MS);
+  return () => clearInterval(timer);
 }
 
 /** The configuration’s references have been checked. */

@@ -1,5 +1,5 @@
 /**
- * The journal: one append-only table that says everything that was begun, done, undone and decided.
+ * The journal: one table, only ever appended to and pruned, that says everything that was begun, done, undone and decided.
  *
  * `append` returns when the records are on the disk (WAL, synchronous=FULL): whoever goes on afterwards never knows
  * more than the journal does. The states of the VMs, the operations of the API and the event stream are all read
@@ -7,6 +7,7 @@
  */
 import { DatabaseSync, type SQLInputValue } from 'node:sqlite';
 import { SeamlessError } from '../../common/errors.ts';
+import { pruneJournal, RETENTION, type Retention } from './journal-pruning.ts';
 import type { StepEvent } from './status.ts';
 
 export const JOURNAL_VERSION = 1;
@@ -57,6 +58,8 @@ export interface Journal {
   /** The id of a VM’s latest saga of this definition. */
   lastSaga(vm: string, definition: string): string | null;
   lastSeq(): number;
+  /** Deletes what is too old to be needed (journal-pruning.ts), bit by bit; returns how many records went. */
+  prune(retention?: Retention): Promise<number>;
   subscribe(listener: (record: JournalRecord) => void): () => void;
   close(): void;
 }
@@ -128,6 +131,7 @@ export function openJournal(path: string, options: JournalOptions = {}): Journal
       return select(where, vm, definition)[0]?.saga ?? null;
     },
     lastSeq: () => Number(db.prepare('SELECT max(seq) AS seq FROM records').get()?.seq ?? 0),
+    prune: (retention = RETENTION) => pruneJournal(db, now(), retention),
     subscribe(listener) {
       listeners.add(listener);
       return () => listeners.delete(listener);
