@@ -3,12 +3,13 @@
  * received or dumped has another name until then.
  */
 import { existsSync } from 'node:fs';
-import { mkdir, readdir, readFile, rename, rm, stat, statfs, writeFile } from 'node:fs/promises';
+import { mkdir, readFile, rename, rm, statfs, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { SeamlessError } from '../common/errors.ts';
 import { exec } from '../common/exec.ts';
 import { makeDelta } from '../criu/delta.ts';
 import { MANIFEST_VERSION, type Manifest } from '../criu/manifest.ts';
+import { imageBytes } from '../wire/image-stream.ts';
 import { safeName } from './names.ts';
 
 const MANIFEST = 'manifest.json';
@@ -66,7 +67,7 @@ export async function openImageStore(folder: string): Promise<ImageStore> {
     async read(vm, imageId) {
       const at = path(vm, imageId);
       const manifest = await readManifest(at, vm, imageId);
-      return manifest && { manifest, bytes: await sizeOf(at) };
+      return manifest && { manifest, bytes: imageBytes(at) };
     },
     readDumping: (vm, imageId) => readManifest(dumpingPath(vm, imageId), vm, imageId),
     async begin(manifest) {
@@ -137,11 +138,4 @@ function checkManifest(text: string, vm: string, imageId: string): Manifest {
       { cause },
     );
   }
-}
-
-async function sizeOf(folder: string): Promise<number> {
-  const entries = await readdir(folder, { recursive: true, withFileTypes: true });
-  const files = entries.filter((entry) => entry.isFile()).map((entry) => join(entry.parentPath, entry.name));
-  const sizes = await Promise.all(files.map(async (path) => (await stat(path)).size));
-  return sizes.reduce((sum, size) => sum + size, 0);
 }

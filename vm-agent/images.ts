@@ -1,10 +1,11 @@
 /** The folder of images in the guest: a tmpfs of its own, since /run takes only a fifth of the memory. */
 import { mkdirSync, readFileSync } from 'node:fs';
-import { readdir, readFile, rm, stat } from 'node:fs/promises';
+import { readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { SeamlessError } from '../common/errors.ts';
 import { exec } from '../common/exec.ts';
 import { MANIFEST_VERSION, type Manifest } from '../criu/manifest.ts';
+import { imageBytes } from '../wire/image-stream.ts';
 
 export const MANIFEST_FILE = 'manifest.json';
 
@@ -12,7 +13,7 @@ export interface ImageStore {
   /** Folder of an image, there or not. `REQUEST_INVALID` for a name that is no file name. */
   folder(imageId: string): string;
   manifest(imageId: string): Promise<Manifest>;
-  bytes(imageId: string): Promise<number>;
+  bytes(imageId: string): number;
   remove(imageId: string): Promise<void>;
 }
 
@@ -43,14 +44,7 @@ export async function openImageStore(root: string): Promise<ImageStore> {
         throw new SeamlessError('IMAGE_CORRUPT', `${path}: ${(cause as Error).message}`, { cause });
       }
     },
-    async bytes(imageId) {
-      const entries = await readdir(folder(imageId), { recursive: true, withFileTypes: true });
-      const files = entries.filter((entry) => entry.isFile());
-      const sizes = await Promise.all(
-        files.map(async ({ parentPath, name }) => (await stat(join(parentPath, name))).size),
-      );
-      return sizes.reduce((sum, size) => sum + size, 0);
-    },
+    bytes: (imageId) => imageBytes(folder(imageId)),
     remove: (imageId) => rm(folder(imageId), { recursive: true, force: true }),
   };
 }

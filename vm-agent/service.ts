@@ -50,7 +50,7 @@ export function createService(context: AgentContext): {
       exclusively(async () => {
         const { away } = state.read();
         if (away?.phase === 'dumped' && away.imageId === imageId && stateOf(imageId) === 'dumped') {
-          return { manifest: await images.manifest(imageId), bytes: await images.bytes(imageId) };
+          return { manifest: await images.manifest(imageId), bytes: images.bytes(imageId) };
         }
         assertHere(context);
         if (stateOf(imageId) !== null) throw taken(imageId, stateOf(imageId));

@@ -71,6 +71,11 @@ export async function readImage(source: Readable, folder: string): Promise<{ byt
   }
 }
 
+/** Bytes of all files of the image in `folder`. */
+export function imageBytes(folder: string): number {
+  return listFiles(folder).reduce((sum, { size }) => sum + size, 0);
+}
+
 function listFiles(folder: string): Header['files'] {
   const entries = readdirSync(folder, { recursive: true, withFileTypes: true });
   const paths = entries.filter((entry) => entry.isFile()).map((entry) => join(entry.parentPath, entry.name));

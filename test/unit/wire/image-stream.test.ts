@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { PassThrough, Readable } from 'node:stream';
 import { buffer } from 'node:stream/consumers';
 import { afterEach, beforeEach, expect, test } from 'vitest';
-import { readImage, writeImage } from '../../../wire/image-stream.ts';
+import { imageBytes, readImage, writeImage } from '../../../wire/image-stream.ts';
 
 let folder: string;
 beforeEach(async () => {
@@ -35,6 +35,7 @@ test.each([1, 7, 4096, 10_000_000])('an image cut in blocks of %i bytes arrives 
   const wire = size === 1 ? inBlocks(bytes, 997) : inBlocks(bytes, size);
   const { bytes: received } = await readImage(wire, join(folder, 'copy'));
   expect(received).toBe(3_000_013);
+  expect(imageBytes(join(folder, 'copy'))).toBe(received);
   const [sent, arrived] = await Promise.all(
     ['image', 'copy'].map((side) => readFile(join(folder, side, 'tree-0', 'pages-1.img'))),
   );
