@@ -3,13 +3,13 @@
  *
  *            VM's bridge                                        sink server's bridge
  *   awake    to the VM → its port                               to the VM → tunnel (back, if it came from there);
- *                                                               from the sink → drop
+ *                                                               from the sink → drop, but what it gives back
  *   parked   to the VM → tunnel; from the VM → drop;            to the VM → sink; from the sink → as a switch;
  *            SYN to a held port → VM's port + packet-in;        SYN to a held port → tunnel;
  *            SYN of a health check → tunnel                     SYN of a health check → sink
  *
- * A closed sink may still send one thing, TCP connection requests to the VM: those that it took from clients and has not
- * answered (the accept gate's, see sink-agent/syscall-filter/accept-gate.h).
+ * A closed sink may still send one thing: to the VM's own address, which its stack never does, what it took from clients and
+ * has not answered (sink-agent/returned.ts).
  *
  * The base flow (NORMAL at priority 0) is not ours. A flow for the VM exists in the awake state too, so that a MAC
  * address learned on the wrong side can't swallow its packets. In the parked state a SYN goes to the VM's own port,
@@ -86,11 +86,10 @@ export function sinkBridgeFlows(vm: VmPlacement, state: RedirectState, ports: Si
       ]),
     ];
     if (sinkPort === undefined) return flows;
-    const returned = eachIp((ip) => ({ inPort: sinkPort, ethDst: vm.mac, ...ip, tcpFlags: SYN }));
     return [
       ...flows,
       flow(PRIORITY.from, { inPort: sinkPort }, []),
-      ...returned.map((match) => flow(PRIORITY.returned, match, [toTunnel])),
+      flow(PRIORITY.returned, { inPort: sinkPort, ethDst: vm.mac }, [toTunnel]),
     ];
   }
   const toSink: Action = { type: 'output', port: sinkPort };

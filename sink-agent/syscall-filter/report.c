@@ -41,18 +41,23 @@ static void put_json(struct line *line, const char *key, const char *value)
 	put(line, "\"");
 }
 
-static bool send_line(struct line *line)
+static bool send_text(const char *text, size_t length)
 {
-	if (line->used > sizeof(line->text) - 2)
-		line->used = sizeof(line->text) - 2;
-	line->text[line->used++] = '\n';
-	for (size_t sent = 0; sent < line->used;) {
-		ssize_t wrote = write(STDOUT_FILENO, line->text + sent, line->used - sent);
+	for (size_t sent = 0; sent < length;) {
+		ssize_t wrote = write(STDOUT_FILENO, text + sent, length - sent);
 		if (wrote < 0 && errno != EINTR)
 			return false;
 		sent += wrote < 0 ? 0 : (size_t)wrote;
 	}
 	return true;
+}
+
+static bool send_line(struct line *line)
+{
+	if (line->used > sizeof(line->text) - 2)
+		line->used = sizeof(line->text) - 2;
+	line->text[line->used++] = '\n';
+	return send_text(line->text, line->used);
 }
 
 bool report_seized(size_t tasks)
@@ -112,18 +117,29 @@ bool report_trigger(const struct trigger *trigger, long handled_microseconds)
 	return send_line(&line);
 }
 
+/* A packet may be longer than a line of ours has room for: it goes out in pieces. */
+static void send_hex(const uint8_t *bytes, size_t length)
+{
+	char text[1024];
+
+	for (size_t at = 0; at < length;) {
+		size_t used = 0;
+		for (; at < length && used < sizeof(text) - 2; at++, used += 2)
+			snprintf(text + used, 3, "%02x", bytes[at]);
+		if (!send_text(text, used))
+			return;
+	}
+}
+
 void report_returned(const uint8_t *mac, const uint8_t *packet, size_t length)
 {
-	struct line line = { .used = 0 };
+	static const char start[] = "{\"event\":\"returned\",\"mac\":\"", middle[] = "\",\"packet\":\"", end[] = "\"}\n";
 
-	put(&line, "{\"event\":\"returned\",\"mac\":\"");
-	for (size_t i = 0; i < 6; i++)
-		put(&line, "%02x", mac[i]);
-	put(&line, "\",\"packet\":\"");
-	for (size_t i = 0; i < length; i++)
-		put(&line, "%02x", packet[i]);
-	put(&line, "\"}");
-	send_line(&line);
+	send_text(start, strlen(start));
+	send_hex(mac, 6);
+	send_text(middle, strlen(middle));
+	send_hex(packet, length);
+	send_text(end, strlen(end));
 }
 
 bool report_error(const char *step, int error)

@@ -24,7 +24,7 @@ bool report_seized(size_t tasks);
 bool report_event(const char *event);
 bool report_exited(int inner_pid, const char *program, int status);
 bool report_trigger(const struct trigger *trigger, long handled_microseconds);
-/* A client whose SYN the VM must get: its Ethernet address and the IP packet. */
+/* A packet that the VM must get: the Ethernet address that it came from (zeros: not known) and itself, from its IP header on. */
 void report_returned(const uint8_t *mac, const uint8_t *packet, size_t length);
 bool report_error(const char *step, int error);
 

@@ -1,40 +1,25 @@
-#define _GNU_SOURCE
 #include "unix-peer.h"
 
+#include "netns.h"
+
 #include <errno.h>
-#include <fcntl.h>
 #include <linux/netlink.h>
 #include <linux/rtnetlink.h>
 #include <linux/sock_diag.h>
 #include <linux/unix_diag.h>
-#include <sched.h>
-#include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
-/* Enters the container's network namespace only to make the socket (CAP_SYS_ADMIN), and comes back. */
 int unix_peer_open(pid_t pid)
 {
-	char path[32];
-	int own = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC), fd = -1, error = 0;
+	int own = netns_enter(pid);
 
-	snprintf(path, sizeof(path), "/proc/%d/ns/net", pid);
-	int theirs = open(path, O_RDONLY | O_CLOEXEC);
-	if (own < 0 || theirs < 0 || setns(theirs, CLONE_NEWNET)) {
-		error = -errno;
-	} else {
-		fd = socket(AF_NETLINK, SOCK_DGRAM | SOCK_CLOEXEC, NETLINK_SOCK_DIAG);
-		error = fd < 0 ? -errno : 0;
-		if (setns(own, CLONE_NEWNET))
-			error = -errno;
-	}
-	if (own >= 0)
-		close(own);
-	if (theirs >= 0)
-		close(theirs);
-	return error ? error : fd;
+	if (own < 0)
+		return own;
+	int fd = socket(AF_NETLINK, SOCK_DGRAM | SOCK_CLOEXEC, NETLINK_SOCK_DIAG);
+	int error = fd < 0 ? -errno : 0;
+	int stuck = netns_leave(own);
+	return error ? error : stuck ? stuck : fd;
 }
 
 long unix_peer(int diag, uint64_t inode)

@@ -116,21 +116,18 @@ test('health checks’ requests go to the sink: while it is parked, and those th
   expect(await redirect.stateOnVmBridge()).toBe('parked');
 }, 20_000);
 
-test('a connection request that a closed sink gives back reaches the VM’s port; nothing else of it does', async () => {
+test('what a closed sink gives back reaches the VM’s port: a connection request, a datagram', async () => {
   await redirect.toVm();
   await buffer.arm();
-  // As the sink agent sends it: from the sink, in the client's name.
+  // As the sink agent sends it, in the clients' names.
   const send = `import socket,sys
 s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
 s.bind(('eth0', 0))
 for line in sys.argv[1:]: s.send(bytes.fromhex(line))`;
   const ether = '525400000002' + '525400000001' + '0800';
-  const ip = '4500002800004000400626c0' + '0a070001' + '0a070002';
-  const tcp = (flags: string) => `c000001600000001000000005${'0'}${flags}faf000000000`;
-  await hosts.stack.host.run([
-    ...(['python3', '-c', send] as [string, string, string]),
-    ...['10', '02'].map((flags) => `${ether}${ip}${tcp(flags)}`),
-  ]);
-  await waitFor('the request', async () => ((await buffer.held()).packets > 0 ? true : null));
-  expect(await buffer.held()).toMatchObject({ packets: 1, connections: 1, first: { sourcePort: 0xc000 } });
+  const syn = '4500002800004000400626c00a0700010a070002c00000160000000100000000500200000000faf0';
+  const datagram = '4500001c00004000401126c10a0700010a070002c00100350008bdb6';
+  await hosts.stack.host.run(['python3', '-c', send, `${ether}${syn}`, `${ether}${datagram}`]);
+  await waitFor('both', async () => ((await buffer.held()).packets === 2 ? true : null));
+  expect(await buffer.held()).toMatchObject({ connections: 1, first: { syn: true, sourcePort: 0xc000 } });
 }, 20_000);

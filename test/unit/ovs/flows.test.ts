@@ -54,14 +54,13 @@ test('health checks’ connection requests go to the sink on both bridges, befor
 });
 
 describe('on the sink server’s bridge', () => {
-  test('the sink of an awake VM is closed in both directions, but for connection requests that it gives back', () => {
+  test('the sink of an awake VM is closed in both directions, but for what it gives back to the VM', () => {
     const flows = sinkBridgeFlows(vm, 'awake', { tunnelPort: 9, sinkPort: 4 });
     expect(destined(flows)).toEqual([{ type: 'output', port: 9 }]);
     expect(flows).toContainEqual(expect.objectContaining({ match: { inPort: 4 }, actions: [] }));
     const open = flows.filter(({ match, actions }) => match.inPort === 4 && actions.length > 0);
-    expect(open.map(({ match }) => [match.ethType, match.ethDst, match.tcpFlags?.value])).toEqual([
-      [0x0800, vm.mac, 0x02],
-      [0x86dd, vm.mac, 0x02],
+    expect(open.map(({ match, actions }) => [match, actions])).toEqual([
+      [{ inPort: 4, ethDst: vm.mac }, [{ type: 'output', port: 9 }]],
     ]);
   });
 
