@@ -49,7 +49,15 @@ const COMMON: readonly { option: string; since: string; why: string }[] = [
   { option: '--file-locks', since: '1.0', why: 'a daemon may hold a lock on its PID file' },
 ];
 
+/** Content of a deleted file goes into the image up to this size; CRIU's own limit is 1 MiB. */
+export const GHOST_LIMIT_BYTES = 64 * 2 ** 20;
+
 const DUMP_ONLY: typeof COMMON = [
+  {
+    option: `--ghost-limit=${GHOST_LIMIT_BYTES}`,
+    since: '1.5',
+    why: 'a daemon keeps a rotated log or a scratch file open after it was deleted',
+  },
   {
     option: '--network-lock=skip',
     since: '3.18',

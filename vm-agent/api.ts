@@ -3,6 +3,7 @@
  * Every method is safe to repeat: it ensures an end state and answers with it.
  * Besides: `GET /image/ID` sends an image, `PUT /image/ID` takes one (see wire/image-stream.ts).
  */
+import type { AllowedCall, AnsweredPath } from '../criu/answers.ts';
 import type { Listener, Manifest, NetworkIdentity } from '../criu/manifest.ts';
 
 /** A process that must move, and why it belongs to the set. */
@@ -38,6 +39,8 @@ export interface GatewayScan {
   listeners: Listener[];
   /** Empty when the VM can be parked. */
   refusals: Refusal[];
+  /** About what the image takes, in the VM's memory and then in the sink's. */
+  imageBytes: number;
 }
 
 export interface GroupUsage {
@@ -59,6 +62,34 @@ export interface GuestUsage {
   writtenBytes: number;
 }
 
+/** One kind of call that would have woken the VM; counted, with an example. */
+export interface Observation {
+  program: string;
+  /** Of the first one seen. */
+  pid: number;
+  syscall: string;
+  rule: string;
+  /** Readable, with its arguments. */
+  detail: string;
+  /** What a profile would have to allow; `read` goes with an `open` of that path. Absent when no profile can allow it. */
+  effect?: 'stat' | 'open' | 'read' | 'call';
+  path?: string;
+  count: number;
+  /** Since the beginning. */
+  firstMs: number;
+  lastMs: number;
+}
+
+export interface ObservationReport {
+  observations: Observation[];
+  processes: number;
+  threads: number;
+  /** All that were judged. */
+  calls: number;
+  /** How long it took; less than asked for when something else ended it. */
+  ms: number;
+}
+
 export type ImageState = 'dumped' | 'received' | 'restored';
 
 export interface VmAgentApi {
@@ -68,7 +99,13 @@ export interface VmAgentApi {
    * Dumps the gateway set into image `imageId` and lets systemd go on believing in the units (placeholders).
    * On failure everything runs on as before (`CHECKPOINT_FAILED`, or `VM_UNPARKABLE` with `details.refusals`).
    */
-  checkpoint: { params: { imageId: string }; result: { manifest: Manifest; bytes: number } };
+  checkpoint: {
+    /** @param answers what a profile lets the processes look at in the sink: added to the manifest's files. */
+    params: { imageId: string; answers?: AnsweredPath[] };
+    result: { manifest: Manifest; bytes: number };
+  };
+  /** Watches the gateway processes here for a while: what would have woken the VM? They run on. A scan or checkpoint ends it. */
+  observe: { params: { seconds: number; allow?: AllowedCall[] }; result: ObservationReport };
   /**
    * Restores image `imageId`: the VM's own after an aborted park, the sink's after an unpark. Answers once every process runs,
    * its cgroup and unit are as before. On failure the image is kept and no process of it runs (`RESTORE_FAILED`).

@@ -9,19 +9,21 @@ import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { asSeamlessError, SeamlessError } from '../../common/errors.ts';
 import { dumpArguments } from '../../criu/arguments.ts';
+import type { AnsweredPath } from '../../criu/answers.ts';
 import { GATE_PROGRAM, openGate } from '../../criu/gate.ts';
 import { MANIFEST_VERSION, type Manifest, type ProcessTree } from '../../criu/manifest.ts';
 import { type CriuRun, startCriu } from '../../criu/run.ts';
 import type { AgentContext } from '../context.ts';
 import { boundSockets } from '../gateway/closure.ts';
 import { externalsOf } from '../gateway/externals.ts';
-import { readDetails } from '../gateway/mappings.ts';
+import { readMappings } from '../gateway/mappings.ts';
 import { type Discovery, discover } from '../gateway/scan.ts';
 import { type Process, readProcess } from '../gateway/snapshot.ts';
 import { MANIFEST_FILE } from '../images.ts';
 import { awaitGone, isAlive } from '../processes.ts';
 import { restoreTrees } from '../restore/restore.ts';
 import { startStopwatch } from '../stopwatch.ts';
+import { answeredFiles, withAnswered } from './answered-files.ts';
 import { heldFiles } from './held-files.ts';
 import {
   enterNamespaces,
@@ -38,6 +40,7 @@ const GONE_TIMEOUT_MS = 5000;
 export async function checkpoint(
   context: AgentContext,
   imageId: string,
+  answers: readonly AnsweredPath[] = [],
 ): Promise<{ manifest: Manifest; bytes: number }> {
   const { state, images, log } = context;
   const watch = startStopwatch();
@@ -60,7 +63,7 @@ export async function checkpoint(
     for (const tree of trees) runs.push(await startDump(context, folder, tree));
     await Promise.all(runs.map(({ reached }) => reached));
     watch.lap('dump');
-    const manifest = await writeManifest(context, imageId, found, trees);
+    const manifest = await writeManifest(context, imageId, found, trees, answers);
     watch.lap('manifest');
     await takeOver(context.helpers.notifyAs, placeholders);
     watch.lap('mainPids');
@@ -76,7 +79,7 @@ export async function checkpoint(
     state.write({ images: { [imageId]: 'dumped' } });
     watch.lap('end');
     log.info('checkpoint.done', { imageId, trees: trees.length, ms: watch.steps });
-    return { manifest, bytes: await images.bytes(imageId) };
+    return { manifest, bytes: images.bytes(imageId) };
   } catch (thrown) {
     for (const run of runs) run.decide(false);
     await Promise.allSettled(runs.map(({ done }) => done));
@@ -185,13 +188,14 @@ async function writeManifest(
   imageId: string,
   found: Discovery,
   trees: readonly ProcessTree[],
+  answers: readonly AnsweredPath[],
 ): Promise<Manifest> {
   const holders = trees.flatMap((tree) =>
     tree.processes.map(({ pid }) => {
       const process: Process | null = readProcess(pid);
       if (!process)
         throw new SeamlessError('CHECKPOINT_FAILED', `Process ${pid} ended while it was being dumped`);
-      return { process, mappings: readDetails(pid).mappings, hasOwnMounts: tree.namespaces.includes('mnt') };
+      return { process, mappings: readMappings(pid), hasOwnMounts: tree.namespaces.includes('mnt') };
     }),
   );
   const manifest: Manifest = {
@@ -202,7 +206,7 @@ async function writeManifest(
     criuVersion: context.criuVersion,
     network: found.network,
     trees: [...trees],
-    files: heldFiles(holders, found.snapshot.sockets),
+    files: withAnswered(heldFiles(holders, found.snapshot.sockets), answeredFiles(answers)),
     listeners: found.set.listeners,
   };
   await writeFile(join(context.images.folder(imageId), MANIFEST_FILE), JSON.stringify(manifest));

@@ -2,7 +2,7 @@
 import { lstatSync, readlinkSync, type Stats } from 'node:fs';
 import { dirname } from 'node:path';
 import type { HeldFile } from '../../criu/manifest.ts';
-import { socketInode } from '../gateway/closure.ts';
+import { socketInode } from '../gateway/links.ts';
 import type { Mapping } from '../gateway/mappings.ts';
 import type { Process } from '../gateway/snapshot.ts';
 import type { Socket, UnixSocket } from '../gateway/sockets.ts';
@@ -61,7 +61,7 @@ function unixPath(socket: Socket | undefined): string | null {
   return socket?.kind === 'unix' ? socket.path : null;
 }
 
-function describe(path: string, stats: Stats, executable: boolean): HeldFile {
+export function describe(path: string, stats: Stats, executable: boolean): HeldFile {
   return {
     path,
     type: typeOf(stats),

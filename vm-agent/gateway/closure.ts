@@ -1,13 +1,15 @@
 /**
  * Which processes must move together: those that listen on the production network, and whatever they can't be parted from.
- * A pure function over a snapshot.
+ * A pure function over a snapshot; the result does not depend on the order in which anything is read.
  *
- *   listener ── children, parent, session ── holders of the same socket or pipe ── unix peers ── both ends of a pty
+ *   listener ── children, parent, session ── holders of the same pipe, socket, terminal, FIFO, eventfd ── other ends: unix peers,
+ *   connections within the VM ── shared memory ── who waits for a lock, and who holds it ── what a pidfd refers to
  */
 import type { Listener } from '../../criu/manifest.ts';
 import { isInfrastructure } from './infrastructure.ts';
+import { add, indexLinks, type Links, socketInode } from './links.ts';
 import type { Descriptor, Process, Snapshot } from './snapshot.ts';
-import type { InetSocket, Socket } from './sockets.ts';
+import type { InetSocket } from './sockets.ts';
 
 export interface GatewaySet {
   /** PID → why it belongs to the set. */
@@ -36,17 +38,14 @@ export function gatewaySet(snapshot: Snapshot, options: ClosureOptions): Gateway
 
   const listeners = productionListeners(snapshot, options);
   for (const listener of listeners) join(listener.pid, `listens on ${describe(listener)}`);
+  const family = indexFamily(snapshot);
   const links = indexLinks(snapshot);
   for (let process = queue.shift(); process; process = queue.shift()) {
     const name = `${process.program}[${process.pid}]`;
-    for (const pid of links.children.get(process.pid) ?? []) join(pid, `child of ${name}`);
+    for (const pid of family.children.get(process.pid) ?? []) join(pid, `child of ${name}`);
     join(process.parent, `parent of ${name}`);
-    for (const pid of links.sessions.get(process.session) ?? []) join(pid, `in the session of ${name}`);
-    for (const descriptor of process.descriptors) {
-      for (const key of linkKeys(descriptor, snapshot.sockets)) {
-        for (const pid of links.holders.get(key) ?? []) join(pid, `shares ${descriptor.target} with ${name}`);
-      }
-    }
+    for (const pid of family.sessions.get(process.session) ?? []) join(pid, `in the session of ${name}`);
+    for (const { pid, what } of sharing(process, snapshot, links)) join(pid, `${what} ${name}`);
   }
   return {
     members,
@@ -60,8 +59,8 @@ export function productionListeners(snapshot: Snapshot, options: ClosureOptions)
   const listeners: Listener[] = [];
   for (const process of snapshot.processes.values()) {
     const seen = new Set<number>();
-    for (const descriptor of process.descriptors) {
-      const inode = socketInode(descriptor.target);
+    for (const { target } of process.descriptors) {
+      const inode = socketInode(target);
       const socket = inode === null ? undefined : snapshot.sockets.get(inode);
       if (inode === null || seen.has(inode) || socket?.kind !== 'inet') continue;
       seen.add(inode);
@@ -73,22 +72,10 @@ export function productionListeners(snapshot: Snapshot, options: ClosureOptions)
   return listeners;
 }
 
-export function socketInode(target: string): number | null {
-  const match = /^socket:\[(\d+)\]$/.exec(target);
-  return match ? Number(match[1]) : null;
-}
-
-/** What two processes can have in common by this descriptor, under one name for both. */
-export function linkKeys(descriptor: Descriptor, sockets: ReadonlyMap<number, Socket>): string[] {
-  const { target, terminal } = descriptor;
-  if (target.startsWith('pipe:')) return [target];
-  if (terminal !== undefined) return [`/dev/pts/${terminal}`];
-  if (/^\/dev\/pts\/\d+$/.test(target)) return [target];
-  const inode = socketInode(target);
-  if (inode === null) return [];
-  const socket = sockets.get(inode);
-  const isPair = socket?.kind === 'unix' && socket.peer !== 0;
-  return isPair ? [target, `socket:[${socket.peer}]`] : [target];
+export function isProductionListener(socket: InetSocket, addresses: readonly string[]): boolean {
+  if (socket.state !== 'listening' || socket.local.port === 0) return false;
+  const { address } = socket.local;
+  return address === '0.0.0.0' || address === '::' || addresses.includes(address);
 }
 
 export function describe({
@@ -97,35 +84,6 @@ export function describe({
   port,
 }: Pick<Listener, 'protocol' | 'address' | 'port'>): string {
   return `${protocol} ${address.includes(':') ? `[${address}]` : address}:${port}`;
-}
-
-function isProductionListener(socket: InetSocket, addresses: readonly string[]): boolean {
-  if (socket.state !== 'listening' || socket.local.port === 0) return false;
-  const { address } = socket.local;
-  return address === '0.0.0.0' || address === '::' || addresses.includes(address);
-}
-
-function indexLinks(snapshot: Snapshot) {
-  const children = new Map<number, number[]>();
-  const sessions = new Map<number, number[]>();
-  for (const process of snapshot.processes.values()) {
-    add(children, process.parent, process.pid);
-    if (process.session > 1) add(sessions, process.session, process.pid);
-  }
-  return { children, sessions, holders: indexHolders(snapshot) };
-}
-
-/** Who has an end of what can be shared: pipes, sockets, terminals, by the names of `linkKeys`. */
-export function indexHolders(snapshot: Snapshot): Map<string, number[]> {
-  const holders = new Map<string, number[]>();
-  for (const process of snapshot.processes.values()) {
-    // A holder is found under its own names only; a peer is reached by asking for the peer's name.
-    for (const { target, terminal } of process.descriptors) {
-      if (terminal !== undefined) add(holders, `/dev/pts/${terminal}`, process.pid);
-      else if (/^(pipe:|socket:|\/dev\/pts\/\d)/.test(target)) add(holders, target, process.pid);
-    }
-  }
-  return holders;
 }
 
 /** Paths of unix sockets that these processes have bound; abstract names are none. */
@@ -140,10 +98,35 @@ export function boundSockets(processes: readonly Process[], { sockets }: Snapsho
   return [...new Set(paths)];
 }
 
-function add<Key>(index: Map<Key, number[]>, key: Key, pid: number): void {
-  const list = index.get(key);
-  if (list) list.push(pid);
-  else index.set(key, [pid]);
+/** Everyone whom `process` shares something with, and what, to be followed by its name. */
+function sharing(process: Process, snapshot: Snapshot, links: Links): { pid: number; what: string }[] {
+  const found: { pid: number; what: string }[] = [];
+  for (const descriptor of process.descriptors) {
+    const what = `shares ${nameOf(descriptor)} with`;
+    for (const pid of links.sharers(descriptor, process)) found.push({ pid, what });
+    if (descriptor.refersTo !== undefined) found.push({ pid: descriptor.refersTo, what: 'watched by' });
+  }
+  for (const mapping of snapshot.mappings(process.pid)) {
+    const what = `shares the memory ${mapping.path} with`;
+    for (const pid of links.memorySharers(mapping, process)) found.push({ pid, what });
+  }
+  for (const pid of links.lockSharers(process)) found.push({ pid, what: 'holds or waits for a lock of' });
+  return found;
+}
+
+function nameOf({ target, terminal, object }: Descriptor): string {
+  if (terminal !== undefined) return `/dev/pts/${terminal}`;
+  return object?.startsWith('eventfd:') ? 'an eventfd' : target;
+}
+
+function indexFamily({ processes }: Snapshot) {
+  const children = new Map<number, number[]>();
+  const sessions = new Map<number, number[]>();
+  for (const process of processes.values()) {
+    add(children, process.parent, process.pid);
+    if (process.session > 1) add(sessions, process.session, process.pid);
+  }
+  return { children, sessions };
 }
 
 function treesOf(snapshot: Snapshot, members: ReadonlyMap<number, string>): GatewaySet['trees'] {

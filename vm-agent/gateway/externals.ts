@@ -4,7 +4,7 @@
  */
 import { readdirSync, readFileSync, statSync } from 'node:fs';
 import type { External } from '../../criu/manifest.ts';
-import { socketInode } from './closure.ts';
+import { socketInode } from './links.ts';
 import type { Process, Snapshot } from './snapshot.ts';
 import type { Socket, UnixSocket } from './sockets.ts';
 
@@ -13,15 +13,6 @@ const JOURNAL_STREAMS = '/run/systemd/journal/streams';
 /** Where a restore makes a FIFO when logind has removed the session's own. */
 export const ORPHAN_FIFOS = '/run/seamless/sessions';
 const SESSION_FIFO = /^(?:\/run\/systemd|\/run\/seamless)\/sessions\/([^/]+)\.ref$/;
-
-/** Datagram sockets of the system that anybody may write to; CRIU reconnects them by path (`--ext-unix-sk`). */
-export const KNOWN_DATAGRAM_PEERS: readonly string[] = [
-  '/run/systemd/journal/dev-log',
-  '/run/systemd/journal/socket',
-  '/run/systemd/journal/syslog',
-  '/run/systemd/notify',
-  '/dev/log',
-];
 
 /** True for a stream whose other end is journald's. */
 export function isJournalStream(socket: UnixSocket, sockets: ReadonlyMap<number, Socket>): boolean {

@@ -1,4 +1,5 @@
 /** Discovery: snapshot → gateway set → refusals. Also what a checkpoint starts from. */
+import { statSync } from 'node:fs';
 import type { NetworkIdentity } from '../../criu/manifest.ts';
 import type { GatewayProcess, GatewayScan } from '../api.ts';
 import { bareAddresses, readNetwork } from '../checkpoint/network.ts';
@@ -6,7 +7,7 @@ import { readMemory } from '../memory.ts';
 import type { UnitFacts, UnitReader } from '../systemd/unit.ts';
 import { type GatewaySet, gatewaySet } from './closure.ts';
 import { type ProcessDetails, readDetails } from './mappings.ts';
-import { refusalsOf } from './refusals.ts';
+import { imageBytes, refusalsOf } from './refusals.ts';
 import { readSnapshot, type Snapshot } from './snapshot.ts';
 
 export interface Discovery {
@@ -18,15 +19,19 @@ export interface Discovery {
   scan: GatewayScan;
 }
 
+/** The template's build writes it last into the tree that VMs and sinks share. */
+const TEMPLATE = '/usr/lib/seamless/template.json';
+
 /** @param managementAddress the agent's own: what uses it is not of the production network. */
 export async function discover(managementAddress: string, unitReader: UnitReader): Promise<Discovery> {
   const [network, snapshot] = await Promise.all([readNetwork(managementAddress), readSnapshot()]);
   const options = { agent: process.pid, addresses: bareAddresses(network), managementAddress };
   const set = gatewaySet(snapshot, options);
   const details = new Map<number, ProcessDetails>();
+  const templateMadeAt = statSync(TEMPLATE, { throwIfNoEntry: false })?.ctimeMs ?? null;
   for (const pid of set.members.keys()) {
     try {
-      details.set(pid, readDetails(pid));
+      details.set(pid, readDetails(pid, snapshot.mappings(pid), templateMadeAt));
     } catch {
       set.members.delete(pid); // it has ended since
     }
@@ -38,7 +43,8 @@ export async function discover(managementAddress: string, unitReader: UnitReader
     const found = snapshot.processes.get(pid);
     return found ? [{ pid, because, parent: found.parent, program: found.program, unit: found.unit }] : [];
   });
-  return { network, snapshot, set, details, units, scan: { processes, listeners: set.listeners, refusals } };
+  const scan = { processes, listeners: set.listeners, refusals, imageBytes: imageBytes(details) };
+  return { network, snapshot, set, details, units, scan };
 }
 
 function unitsOf(set: GatewaySet, snapshot: Snapshot): string[] {

@@ -3,7 +3,9 @@
  * processes is decided on such a snapshot, by pure functions. Reading is synchronous: under emulation a thread-pool round trip
  * costs more than the call, and nothing else shall run in between.
  */
-import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
+import { readdirSync, readFileSync, readlinkSync, statSync } from 'node:fs';
+import { readWaitedLocks, type WaitedLock } from './locks.ts';
+import { type Mapping, readMappings } from './mappings.ts';
 import { readSockets, type Socket } from './sockets.ts';
 
 export interface Descriptor {
@@ -12,6 +14,10 @@ export interface Descriptor {
   target: string;
   /** Of a pty master: the number of its slave, `/dev/pts/N`. */
   terminal?: number;
+  /** What names the object for every process that has it open, where `target` doesn't: of a FIFO with a path, of an eventfd. */
+  object?: string;
+  /** Of a pidfd: the process. */
+  refersTo?: number;
 }
 
 export interface Process {
@@ -33,6 +39,9 @@ export interface Snapshot {
   processes: Map<number, Process>;
   /** By inode. */
   sockets: Map<number, Socket>;
+  locks: WaitedLock[];
+  /** What a process has mapped, nothing when it is gone. Read when asked for: it is dear. */
+  mappings(pid: number): readonly Mapping[];
 }
 
 /** Reads /proc and asks the kernel for the peers of unix sockets. Kernel threads are left out; a process that ends meanwhile, too. */
@@ -44,7 +53,13 @@ export async function readSnapshot(): Promise<Snapshot> {
     const process = Number.isInteger(pid) ? readProcess(pid) : null;
     if (process) processes.set(pid, process);
   }
-  return { processes, sockets };
+  const known = new Map<number, readonly Mapping[]>();
+  const mappings = (pid: number): readonly Mapping[] => {
+    const found = known.get(pid) ?? mappingsOf(pid);
+    known.set(pid, found);
+    return found;
+  };
+  return { processes, sockets, locks: readWaitedLocks(), mappings };
 }
 
 /** `null` for a kernel thread, a zombie, or a process that is gone. */
@@ -84,6 +99,14 @@ export function unitOf(cgroup: string): string {
   return cgroup.split('/').find((part) => /\.(service|scope|socket|mount|swap)$/.test(part)) ?? '-.slice';
 }
 
+function mappingsOf(pid: number): Mapping[] {
+  try {
+    return readMappings(pid);
+  } catch {
+    return []; // it has ended
+  }
+}
+
 function readCgroup(pid: number): string {
   const line = readFileSync(`/proc/${pid}/cgroup`, 'utf8')
     .split('\n')
@@ -96,9 +119,7 @@ function readDescriptors(pid: number): Descriptor[] {
   for (const name of readdirSync(`/proc/${pid}/fd`)) {
     try {
       const target = readlinkSync(`/proc/${pid}/fd/${name}`);
-      const fd = Number(name);
-      const isMaster = target === '/dev/ptmx' || target === '/dev/pts/ptmx';
-      descriptors.push(isMaster ? { fd, target, terminal: readTerminal(pid, fd) } : { fd, target });
+      descriptors.push({ fd: Number(name), target, ...whatItIs(`/proc/${pid}`, name, target) });
     } catch {
       // Closed since the directory was read.
     }
@@ -106,7 +127,14 @@ function readDescriptors(pid: number): Descriptor[] {
   return descriptors;
 }
 
-function readTerminal(pid: number, fd: number): number {
-  const text = readFileSync(`/proc/${pid}/fdinfo/${fd}`, 'latin1');
-  return Number(/^tty-index:\s*(\d+)/m.exec(text)?.[1] ?? -1);
+function whatItIs(proc: string, fd: string, target: string): Omit<Descriptor, 'fd' | 'target'> {
+  const info = (key: string) =>
+    new RegExp(`^${key}:\\s*(-?\\d+)`, 'm').exec(readFileSync(`${proc}/fdinfo/${fd}`, 'latin1'))?.[1] ?? '-1';
+  if (target === '/dev/ptmx' || target === '/dev/pts/ptmx') return { terminal: Number(info('tty-index')) };
+  if (target === 'anon_inode:[eventfd]') return { object: `eventfd:${info('eventfd-id')}` };
+  if (target === 'anon_inode:[pidfd]' || target.startsWith('pidfd:'))
+    return { refersTo: Number(info('Pid')) };
+  if (!target.startsWith('/') || /^\/(dev|proc|sys)\//.test(target)) return {};
+  const stats = statSync(`${proc}/fd/${fd}`);
+  return stats.isFIFO() ? { object: `fifo:${stats.dev}:${stats.ino}` } : {};
 }

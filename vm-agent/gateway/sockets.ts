@@ -11,6 +11,10 @@ export interface InetSocket {
   state: 'listening' | 'connected';
   local: Endpoint;
   remote: Endpoint;
+  /** Of a listening socket: what nobody has taken yet, connections (TCP) or bytes (UDP). */
+  waiting: number;
+  /** Multipath TCP, which CRIU can't dump. */
+  multipath: boolean;
 }
 
 export interface UnixSocket {
@@ -23,20 +27,26 @@ export interface UnixSocket {
   peer: number;
 }
 
-/** Kinds that CRIU can't dump. */
+/** Kinds that don't move; CRIU knows raw and packet sockets, but in a sink they would see another network. */
 export interface UnmovableSocket {
   kind: 'raw' | 'packet' | 'ping' | 'sctp';
 }
 
-export type Socket = InetSocket | UnixSocket | UnmovableSocket;
+/** CRIU carries its protocol and groups; nothing else of it matters. */
+export interface NetlinkSocket {
+  kind: 'netlink';
+}
+
+export type Socket = InetSocket | UnixSocket | NetlinkSocket | UnmovableSocket;
 
 export interface Endpoint {
   address: string;
   port: number;
 }
 
-/** Files of /proc/net whose sockets can't move, and the column of the inode in each. */
-const UNMOVABLE: readonly { file: string; kind: UnmovableSocket['kind']; column: number }[] = [
+/** Files of /proc/net with one socket a line, and the column of the inode in each. */
+const TABLES: readonly { file: string; kind: UnmovableSocket['kind'] | 'netlink'; column: number }[] = [
+  { file: 'netlink', kind: 'netlink', column: 9 },
   { file: 'raw', kind: 'raw', column: 9 },
   { file: 'raw6', kind: 'raw', column: 9 },
   { file: 'icmp', kind: 'ping', column: 9 },
@@ -47,14 +57,19 @@ const UNMOVABLE: readonly { file: string; kind: UnmovableSocket['kind']; column:
 ];
 
 export async function readSockets(): Promise<Map<number, Socket>> {
-  const { stdout } = await exec(['ss', '--unix', '--all', '--no-header', '--numeric']);
+  const { stdout } = await exec(['ss', '--unix', '--mptcp', '--all', '--no-header', '--numeric']);
   const sockets = new Map<number, Socket>(parseUnix(stdout));
+  const multipath = parseMultipath(stdout);
   for (const protocol of ['tcp', 'udp'] as const) {
     for (const file of [protocol, `${protocol}6`]) {
-      for (const [inode, socket] of parseInet(procNet(file), protocol)) sockets.set(inode, socket);
+      for (const [inode, socket] of parseInet(procNet(file), protocol)) {
+        socket.multipath =
+          protocol === 'tcp' && multipath.has(`${socket.local.address}:${socket.local.port}`);
+        sockets.set(inode, socket);
+      }
     }
   }
-  for (const { file, kind, column } of UNMOVABLE) {
+  for (const { file, kind, column } of TABLES) {
     for (const line of procNet(file).split('\n').slice(1)) {
       const inode = Number(line.trim().split(/\s+/)[column]);
       if (inode > 0) sockets.set(inode, { kind });
@@ -69,7 +84,7 @@ export function parseInet(text: string, protocol: InetSocket['protocol']): [numb
     .split('\n')
     .slice(1)
     .map((line) => line.trim().split(/\s+/));
-  return rows.flatMap(([, local = '', remote = '', state = '', , , , , , inode = '0']) => {
+  return rows.flatMap(([, local = '', remote = '', state = '', queues = '', , , , , inode = '0']) => {
     // State 0A is TCP_LISTEN, 07 TCP_CLOSE: what an unconnected UDP socket is in. Inode 0: no process has it any more.
     const listening = state === (protocol === 'tcp' ? '0A' : '07');
     if (inode === '0') return [];
@@ -79,9 +94,22 @@ export function parseInet(text: string, protocol: InetSocket['protocol']): [numb
       state: listening ? 'listening' : 'connected',
       local: parseEndpoint(local),
       remote: parseEndpoint(remote),
+      waiting: listening ? Number.parseInt(queues.split(':')[1] ?? '0', 16) : 0,
+      multipath: false,
     };
     return [[Number(inode), socket]];
   });
+}
+
+/** Local ends of multipath TCP sockets in the output of `ss --mptcp`; the subflows in /proc/net/tcp look like any other. */
+export function parseMultipath(text: string): Set<string> {
+  const ends = [...text.matchAll(/^mptcp\s+\S+\s+\d+\s+\d+\s+(\S+):(\d+)\s/gm)];
+  return new Set(
+    ends.map(
+      ([, address = '', port]) =>
+        `${address.replace(/^\[?(.*?)\]?(%.*)?$/, '$1').replace(/^\*$/, '::')}:${port}`,
+    ),
+  );
 }
 
 /** Output of `ss --unix --all --no-header`: type, state, two queues, path, inode, peer's path, peer's inode. */

@@ -58,6 +58,7 @@ beforeEach(async () => {
       ],
       listeners: [],
       refusals: [],
+      imageBytes: 0,
     }),
   };
   const api = await startApi({ socket, vms: new Map([['vm1', vm]]), journal, log: silentLog });

@@ -1,9 +1,12 @@
 /** A small guest to describe in a few lines: processes with descriptors, sockets by inode. */
-import type { Process, Snapshot } from '../../../vm-agent/gateway/snapshot.ts';
+import { type Mapping, parseMappings } from '../../../vm-agent/gateway/mappings.ts';
+import type { Descriptor, Process, Snapshot } from '../../../vm-agent/gateway/snapshot.ts';
 import type { InetSocket, Socket, UnixSocket } from '../../../vm-agent/gateway/sockets.ts';
 
 export const AGENT = 90;
 export const OPTIONS = { agent: AGENT, addresses: ['10.0.0.11'], managementAddress: '10.1.0.11' };
+
+const IDLE = { waiting: 0, multipath: false };
 
 export interface ProcessSketch {
   pid: number;
@@ -11,10 +14,16 @@ export interface ProcessSketch {
   parent?: number;
   session?: number;
   unit?: string;
-  fds?: (string | { target: string; terminal: number })[];
+  fds?: (string | Omit<Descriptor, 'fd'>)[];
+  /** Lines of /proc/PID/maps without their addresses: `rw-s 00000000 00:01 7 /dev/zero (deleted)`. */
+  maps?: string[];
 }
 
-export function guest(processes: readonly ProcessSketch[], sockets: Record<number, Socket> = {}): Snapshot {
+export function guest(
+  processes: readonly ProcessSketch[],
+  sockets: Record<number, Socket> = {},
+  locks: Snapshot['locks'] = [],
+): Snapshot {
   const base: ProcessSketch[] = [
     { pid: 1, program: 'systemd', parent: 0, session: 1, unit: 'init.scope' },
     { pid: 50, program: 'systemd-journal', unit: 'systemd-journald.service' },
@@ -24,12 +33,14 @@ export function guest(processes: readonly ProcessSketch[], sockets: Record<numbe
   return {
     processes: new Map(all.map((sketch) => [sketch.pid, expand(sketch)])),
     sockets: new Map(Object.entries(sockets).map(([inode, socket]) => [Number(inode), socket])),
+    locks,
+    mappings: (pid) => mapped(all.find((sketch) => sketch.pid === pid)?.maps ?? []),
   };
 }
 
 export function listening(port: number, address = '0.0.0.0', protocol: 'tcp' | 'udp' = 'tcp'): InetSocket {
   const remote = { address: '0.0.0.0', port: 0 };
-  return { kind: 'inet', protocol, state: 'listening', local: { address, port }, remote };
+  return { kind: 'inet', protocol, state: 'listening', local: { address, port }, remote, ...IDLE };
 }
 
 export function connected(local: string, remote: string): InetSocket {
@@ -43,6 +54,7 @@ export function connected(local: string, remote: string): InetSocket {
     state: 'connected',
     local: endpoint(local),
     remote: endpoint(remote),
+    ...IDLE,
   };
 }
 
@@ -53,6 +65,10 @@ export function unix(
   isListening = false,
 ): UnixSocket {
   return { kind: 'unix', type, listening: isListening, path, peer };
+}
+
+function mapped(maps: readonly string[]): Mapping[] {
+  return parseMappings(maps.map((line) => `7f0000000000-7f0000001000 ${line}`).join('\n'));
 }
 
 function expand({

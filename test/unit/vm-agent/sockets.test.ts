@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { parseInet, parseUnix } from '../../../vm-agent/gateway/sockets.ts';
+import { parseInet, parseMultipath, parseUnix } from '../../../vm-agent/gateway/sockets.ts';
 
 const TCP = `  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode
    0: 00000000:0016 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 1386 1 00000000a8be6dc7 100 0 0 10 0
@@ -31,6 +31,8 @@ describe('sockets of a guest', () => {
           state: 'listening',
           local: { address: '0.0.0.0', port: 22 },
           remote: { address: '0.0.0.0', port: 0 },
+          waiting: 0,
+          multipath: false,
         },
       ],
       [
@@ -41,8 +43,29 @@ describe('sockets of a guest', () => {
           state: 'connected',
           local: { address: '10.77.0.11', port: 22 },
           remote: { address: '10.77.0.2', port: 50418 },
+          waiting: 0,
+          multipath: false,
         },
       ],
+    ]);
+  });
+
+  it('that listen know what waits to be taken: connections, or bytes of datagrams', () => {
+    const waiting = (text: string) => text.replace('00000000:00000000 00:', '00000000:00000003 00:');
+    expect(parseInet(waiting(TCP), 'tcp')[0]?.[1].waiting).toBe(3);
+    expect(parseInet(waiting(UDP), 'udp')[0]?.[1].waiting).toBe(3);
+  });
+
+  it('are of multipath TCP when ss says so of their local end', () => {
+    const lines = [
+      'u_str LISTEN 0      4096 /run/sock 509  * 0',
+      'mptcp LISTEN 0      16     0.0.0.0:7010 0.0.0.0:*',
+      'mptcp LISTEN 0      16        [::]:80      [::]:*',
+      'mptcp ESTAB  0      0  10.0.0.11:80 10.0.0.2:5000',
+      'mptcp LISTEN 0      16        *:443      *:*',
+    ];
+    expect([...parseMultipath(`${lines.join('\n')}\n`)]).toEqual([
+      ...['0.0.0.0:7010', ':::80', '10.0.0.11:80', ':::443'],
     ]);
   });
 
