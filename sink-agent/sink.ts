@@ -6,14 +6,12 @@ import { join } from 'node:path';
 import { asSeamlessError, SeamlessError } from '../common/errors.ts';
 import type { Log } from '../common/log.ts';
 import type { Manifest } from '../criu/manifest.ts';
-import type { VmAgentApi } from '../vm-agent/api.ts';
-import { readImage, writeImage } from '../wire/image-stream.ts';
-import { createRpcClient, type RpcClient } from '../wire/rpc-client.ts';
 import type { TlsMaterial } from '../wire/tls.ts';
 import type { SinkState, SinkStatus } from './api.ts';
 import { abandonDump, dumpImage, treesGone, undoDump } from './checkpoint.ts';
 import { connectionPlan, ensureConnectionRules, returnRequests } from './connections.ts';
 import { Container, type ContainerSurroundings } from './container.ts';
+import { ImageExchange } from './image-exchange.ts';
 import { Ledger, type LedgerOptions } from './ledger.ts';
 import { admit, mayHoldOnlyCopy, type SinkRequest } from './lifecycle.ts';
 import type { SinkRecord } from './record.ts';
@@ -29,24 +27,20 @@ export interface SinkSurroundings extends ContainerSurroundings, LedgerOptions {
   tls: TlsMaterial;
 }
 
-/** Name of an image that is sent for nothing. */
-const REHEARSAL = 'rehearsal';
-const IMAGE_TIMEOUT_MS = 120_000;
-
 export class Sink {
   readonly vm: string;
   readonly #around: SinkSurroundings;
   readonly #ledger: Ledger;
   readonly #container: Container;
   readonly #watch: Watch;
-  readonly #vmAgent: RpcClient<VmAgentApi>;
+  readonly #exchange: ImageExchange;
   readonly #log: Log;
   /** Of the image that lives here, with the names that its externals have here; read off again after a restart. */
   #manifest: Manifest | null = null;
   #turn: Promise<unknown> = Promise.resolve();
 
   constructor(around: SinkSurroundings, record: SinkRecord) {
-    const { vm, vmAgent } = record;
+    const { vm } = record;
     const log = around.log.with({ vmId: vm });
     this.vm = vm;
     this.#around = around;
@@ -61,8 +55,7 @@ export class Sink {
       onTrigger: (trigger) => this.#stopped(trigger, null),
       onLost: (reason) => this.#stopped(null, reason),
     });
-    const peer = agentName(vmAgent.serverName);
-    this.#vmAgent = createRpcClient<VmAgentApi>({ ...vmAgent, tls: around.tls, peer });
+    this.#exchange = new ImageExchange({ ...record, images: around.images, tls: around.tls, log });
   }
 
   get record(): Readonly<SinkRecord> {
@@ -82,18 +75,11 @@ export class Sink {
 
   receive(imageId: string): Promise<{ manifest: Manifest; bytes: number; ms: number }> {
     return this.#inTurn(async () => {
-      const { images } = this.#around;
-      const present = await images.read(this.vm, imageId);
+      const present = await this.#around.images.read(this.vm, imageId);
       if (present) return { ...present, ms: 0 };
       const started = performance.now();
-      const response = await this.#vmAgent.getImage(imageId, { timeoutMs: IMAGE_TIMEOUT_MS });
-      await readImage(response, images.path(this.vm, imageId));
-      const image = await images.read(this.vm, imageId);
-      if (image) return { ...image, ms: performance.now() - started };
-      throw new SeamlessError(
-        'IMAGE_CORRUPT',
-        `Expected a manifest in image ${imageId} of ${this.vm}, got none`,
-      );
+      const image = await this.#exchange.fetch(imageId);
+      return { ...image, ms: performance.now() - started };
     });
   }
 
@@ -176,56 +162,21 @@ export class Sink {
 
   send(imageId: string): Promise<{ bytes: number; ms: number }> {
     return this.#inTurn(async () => {
-      const { images } = this.#around;
-      const image = await images.read(this.vm, imageId);
+      const image = await this.#around.images.read(this.vm, imageId);
       if (!image) throw this.#refusal(`it has no image ${imageId}`);
       const started = performance.now();
-      if (this.record.sent.includes(imageId)) {
-        const { state } = await this.#vmAgent.call('image', { imageId });
-        if (state !== null) return { bytes: image.bytes, ms: performance.now() - started };
-      }
-      const bytes = await this.#sendWhatLacks(image.manifest);
+      const isThere = this.record.sent.includes(imageId) && (await this.#exchange.isThere(imageId));
+      const bytes = isThere ? image.bytes : await this.#exchange.send(image.manifest);
       this.#ledger.noteSent(imageId);
       return { bytes, ms: performance.now() - started };
     });
-  }
-
-  /** The VM still has the image that these processes came from, so only what differs is sent; all of it, should the VM say no. */
-  async #sendWhatLacks({ imageId, originId }: Manifest): Promise<number> {
-    const { images } = this.#around;
-    if (originId !== undefined) {
-      const delta = { vm: this.vm, imageId, parentId: originId, as: imageId };
-      try {
-        return await images.withDelta(delta, (folder) => this.#put(imageId, folder));
-      } catch (cause) {
-        const error = asSeamlessError(cause);
-        if (error.code !== 'AGENT_REFUSED' && error.code !== 'IMAGE_CORRUPT') throw cause;
-        this.#log.warn('send.whole', { imageId, originId, error });
-      }
-    }
-    return this.#put(imageId, images.path(this.vm, imageId));
-  }
-
-  async #put(imageId: string, folder: string, signal?: AbortSignal): Promise<number> {
-    let bytes = 0;
-    await this.#vmAgent.putImage(
-      imageId,
-      async (out) => {
-        ({ bytes } = await writeImage(folder, out));
-      },
-      { timeoutMs: IMAGE_TIMEOUT_MS, ...(signal ? { signal } : {}) },
-    );
-    return bytes;
   }
 
   /** Not in turn with the others: it changes nothing of the sink, and a wake must not wait for it. */
   async rehearse(signal: AbortSignal): Promise<void> {
     const { imageId } = this.record;
     if (imageId === null) throw this.#refusal('it has no image');
-    const call = { signal, timeoutMs: IMAGE_TIMEOUT_MS };
-    const image = { vm: this.vm, imageId, parentId: imageId, as: REHEARSAL };
-    await this.#around.images.withDelta(image, (folder) => this.#put(REHEARSAL, folder, signal));
-    await this.#vmAgent.call('discard', { imageId: REHEARSAL, force: true }, call);
+    await this.#exchange.rehearse(imageId, signal);
   }
 
   /** Ends everything of the sink; the caller forgets it then. */
@@ -240,7 +191,7 @@ export class Sink {
       await this.#end();
       await this.#around.images.removeAll(this.vm);
       await this.#ledger.forget();
-      this.#vmAgent.close();
+      this.#exchange.close();
     });
   }
 
@@ -394,11 +345,6 @@ export class Sink {
 }
 
 const NO_STEP = { step: null, stepImageId: null } as const;
-
-/** The name in the vm-agent’s certificate is its role and name; the role may be left out. */
-function agentName(serverName: string): string {
-  return serverName.startsWith('vm-agent:') ? serverName : `vm-agent:${serverName}`;
-}
 
 /** What the orchestrator acts upon: nothing of the image runs here. */
 function restoreFailure(cause: unknown): SeamlessError {
