@@ -1,0 +1,69 @@
+/**
+ * Every application of applications/, one after the other in one VM, through run.ts. Outcomes go to build/gateways/, from which
+ * table.ts makes docs/applications.md. `SEAMLESS_APPS=dropbear,vsftpd` runs only the files of these names.
+ */
+import { mkdir, readdir, writeFile } from 'node:fs/promises';
+import { basename, join } from 'node:path';
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import type { Application } from './application.ts';
+import { type Outcome, runApplication } from './run.ts';
+import { type GatewayStage, makeStage, makeTemplate } from './stage.ts';
+import { OUTCOMES } from './table.ts';
+
+process.env['SEAMLESS_LAB'] ||= 'apps';
+const SET_UP_MS = 600_000;
+const APPLICATION_MS = 180_000;
+const FOLDER = join(import.meta.dirname, 'applications');
+
+const files = (await readdir(FOLDER)).filter((name) => name.endsWith('.ts')).sort();
+const all = (await Promise.all(files.map(load))).flat();
+const wanted = process.env['SEAMLESS_APPS']?.split(',');
+const chosen = all.filter(({ file }) => wanted?.includes(file) ?? true);
+// sshd is there in every VM, as in life: it is never stopped for the others.
+const units = [...new Set(all.flatMap(({ application }) => application.units))].filter(
+  (unit) => unit !== 'ssh.service',
+);
+
+const say = (text: string): void => void process.stderr.write(`gateways: ${text}\n`);
+let stage: GatewayStage | undefined;
+
+beforeAll(async () => {
+  await makeTemplate([...new Set(all.flatMap(({ application }) => application.packages))], say);
+  stage = await makeStage(units, say);
+}, SET_UP_MS);
+
+afterAll(async () => {
+  await stage?.down();
+}, 120_000);
+
+test.each(chosen)(
+  '$application.name is parked and woken, and nobody notices',
+  { timeout: APPLICATION_MS },
+  async ({ application }) => {
+    stage ??= await makeStage(units, say);
+    const outcome = await runApplication(stage, application);
+    await keep(outcome);
+    if (!outcome.isTidy) {
+      await stage.down();
+      stage = undefined;
+    }
+    const failed = Object.entries(outcome.columns).filter(
+      ([, verdict]) => verdict !== null && verdict !== 'ok',
+    );
+    const unexpected = failed.filter(([column]) => !(column in (application.reasons ?? {})));
+    expect(Object.fromEntries(unexpected)).toEqual({});
+    expect(failed.map(([column]) => column)).toEqual(Object.keys(application.reasons ?? {}));
+    expect(outcome.faults).toEqual([]);
+  },
+);
+
+async function load(file: string): Promise<{ file: string; application: Application }[]> {
+  const { applications } = (await import(join(FOLDER, file))) as { applications: Application[] };
+  return applications.map((application) => ({ file: basename(file, '.ts'), application }));
+}
+
+async function keep(outcome: Outcome): Promise<void> {
+  await mkdir(OUTCOMES, { recursive: true });
+  const name = outcome.application.replaceAll(/[^A-Za-z0-9]+/g, '-');
+  await writeFile(join(OUTCOMES, `${name}.json`), `${JSON.stringify(outcome, null, 2)}\n`);
+}

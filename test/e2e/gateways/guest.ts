@@ -1,0 +1,90 @@
+/** The inside of a VM of the lab: commands as root, files, units. A native VM is entered by its namespaces, another by ssh. */
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import { SeamlessError } from '../../../common/errors.ts';
+import { exec } from '../../../common/exec.ts';
+import { commandAt } from '../../../lab/exec.ts';
+import type { LabPlan } from '../../../lab/plan.ts';
+import type { LabState } from '../../../lab/state.ts';
+
+export interface UnitFacts {
+  ActiveState: string;
+  SubState: string;
+  MainPID: string;
+  NRestarts: string;
+  InvocationID: string;
+}
+
+const FACTS = ['ActiveState', 'SubState', 'MainPID', 'NRestarts', 'InvocationID'];
+const COMMAND_MS = 60_000;
+const ACTIVE_MS = 60_000;
+const POLL_MS = 50;
+
+export class Guest {
+  readonly #enter: (command: readonly string[]) => [string, ...string[]];
+
+  constructor(lab: LabPlan, state: LabState, vm: string) {
+    const place = `vm:${vm}`;
+    this.#enter =
+      state.accel === 'native'
+        ? (command) => ['nsenter', '--target', `${firstProcess(state, vm)}`, ...NAMESPACES, '--', ...command]
+        : (command) => commandAt(lab, state, place, command);
+  }
+
+  /** Runs argv as root; gives its output. */
+  async run(...argv: string[]): Promise<string> {
+    const command = this.#enter(['env', 'PATH=/usr/sbin:/usr/bin:/sbin:/bin', 'LANG=C.UTF-8', ...argv]);
+    return (await exec(command, { timeoutMs: COMMAND_MS })).stdout;
+  }
+
+  /** A line for the shell. */
+  shell(line: string): Promise<string> {
+    return this.run('sh', '-c', line);
+  }
+
+  async write(path: string, text: string, mode = '644'): Promise<void> {
+    await this.run('mkdir', '-p', join(path, '..'));
+    const command = this.#enter(['sh', '-c', 'cat >"$0" && chmod "$1" "$0"', path, mode]);
+    await exec(command, { input: text, timeoutMs: COMMAND_MS });
+  }
+
+  async facts(unit: string): Promise<UnitFacts> {
+    const text = await this.run('systemctl', 'show', unit, ...FACTS.map((name) => `--property=${name}`));
+    return Object.fromEntries(text.split('\n').map((line) => line.split('=', 2))) as unknown as UnitFacts;
+  }
+
+  /** Starts units, waits until each is active and has no job left. */
+  async start(units: readonly string[]): Promise<void> {
+    await this.run('systemctl', 'start', ...units);
+    const deadline = performance.now() + ACTIVE_MS;
+    for (const unit of units)
+      while ((await this.facts(unit)).ActiveState !== 'active') {
+        if (performance.now() > deadline)
+          throw new SeamlessError('TIMEOUT', `${unit} is not active: ${await this.journal(unit)}`);
+        await delay(POLL_MS);
+      }
+  }
+
+  /** Waits until something listens on the port. */
+  async listening(port: number, protocol: 'tcp' | 'udp' = 'tcp'): Promise<void> {
+    const deadline = performance.now() + ACTIVE_MS;
+    while ((await this.run('ss', '-Hln', `--${protocol}`, 'sport', '=', `:${port}`)) === '') {
+      if (performance.now() > deadline)
+        throw new SeamlessError('TIMEOUT', `nobody listens on ${protocol} ${port}`);
+      await delay(POLL_MS);
+    }
+  }
+
+  /** The last lines of a unit's journal. */
+  journal(unit: string, lines = 15): Promise<string> {
+    return this.run('journalctl', '--no-pager', '--output=cat', `--lines=${lines}`, `--unit=${unit}`);
+  }
+}
+
+const NAMESPACES = ['--mount', '--uts', '--ipc', '--net', '--pid'];
+
+function firstProcess(state: LabState, vm: string): number {
+  const { pid } = state.processes.find(({ name }) => name === vm) ?? { pid: 0 };
+  return Number(readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').trim());
+}
