@@ -31,8 +31,13 @@ export interface CriuOptions {
   descriptors?: readonly (number | Socket)[];
   /** Where CRIU stops; its arguments must name the gate's script. Closed when CRIU has ended. */
   gate?: Gate;
+  /** Path of `LIMITS_LIBRARY` as `prefix` leads to it; unless told, as here. */
+  limitsLibrary?: string;
   timeoutMs?: number;
 }
+
+/** limits/limits.c, preloaded into every dump; `npm run build` makes it. */
+export const LIMITS_LIBRARY = join(import.meta.dirname, '../build/criu-limits.so');
 
 const LOG_TAIL_LINES = 25;
 const FIRST_INHERITED_FD = 3;
@@ -53,15 +58,20 @@ export function inheritedFd(index: number): number {
 
 /** Starts CRIU with arguments from criu/arguments.ts; `folder` is the image folder that these name. */
 export function startCriu(args: readonly string[], folder: string, options: CriuOptions = {}): CriuRun {
-  const [program = 'criu', ...rest] = [...(options.prefix ?? []), 'criu', ...args];
-  const { gate } = options;
+  const { gate, limitsLibrary } = options;
+  const preload = { LD_PRELOAD: limitsLibrary ?? LIMITS_LIBRARY };
+  const isDump = args[0] === 'dump';
+  // Set by env(1) where the path is another than here; directly where not, since in an emulated guest each program counts.
+  const set = isDump && limitsLibrary ? ['env', `LD_PRELOAD=${limitsLibrary}`] : [];
+  const [program = 'criu', ...rest] = [...(options.prefix ?? []), ...set, 'criu', ...args];
   const stdio: StdioOptions = ['ignore', 'ignore', 'pipe', ...(options.descriptors ?? [])];
-  const child = spawn(program, rest, { stdio, cwd: '/', env: { ...process.env, ...gate?.env } });
+  const env = { ...process.env, ...gate?.env, ...(isDump && !limitsLibrary ? preload : {}) };
+  const child = spawn(program, rest, { stdio, cwd: '/', env });
   const done = ending(
     child,
     [program, ...rest],
     folder,
-    args[0] === 'dump',
+    isDump,
     options.timeoutMs ?? 60_000,
   ).finally(() => gate?.close());
   const reached = Promise.race([

@@ -85,7 +85,11 @@ function startDump(
     freezeCgroup: `${AGENT_FOLDER}/cgroup/${treeCgroup(tree.root)}`,
     ...(gate ? { actionScript: `${AGENT_FOLDER}/gate` } : {}),
   });
-  return startCriu(args, join(folder, tree.folder), { prefix: enter(init), ...(gate ? { gate } : {}) });
+  return startCriu(args, join(folder, tree.folder), {
+    prefix: enter(init),
+    limitsLibrary: `${AGENT_FOLDER}/limits.so`,
+    ...(gate ? { gate } : {}),
+  });
 }
 
 /** One gate per tree, by the path that it has inside the sink. */

@@ -1,13 +1,13 @@
 #!/bin/sh
 # Becomes PID 1 of a sink: started in new namespaces, builds the root tree, moves into it, and lives on as catatonit.
-# Usage: enter-root.sh TEMPLATE-ROOT MOUNT-POINT IMAGES CGROUP PROGRAMS GATE HOSTNAME;
-# prints `ready` when done. PROGRAMS is the folder of this script, GATE the program of criu/gate.ts.
+# Usage: enter-root.sh TEMPLATE-ROOT MOUNT-POINT IMAGES CGROUP PROGRAMS GATE LIMITS HOSTNAME;
+# prints `ready` when done. PROGRAMS is the folder of this script, GATE the program of criu/gate.ts, LIMITS the library of criu/run.ts.
 #
 # Everything is mounted in this mount namespace alone, so that nothing of it can be left behind on the host. CRIU wants `/`
 # to be a real mount: hence pivot_root, not chroot. /run/seamless-sink is the agent's: images, the sink's cgroup, programs.
 set -eu
 umask 022
-template=$1 base=$2 images=$3 cgroup=$4 programs=$5 gate=$6 hostname=$7
+template=$1 base=$2 images=$3 cgroup=$4 programs=$5 gate=$6 limits=$7 hostname=$8
 echo 0 > "$cgroup/helper/cgroup.procs"
 
 mount -t tmpfs -o mode=755,size=256m sink "$base"
@@ -45,6 +45,8 @@ mount --bind "$cgroup" run/seamless-sink/cgroup
 mount --bind "$programs" run/seamless-sink/programs
 : > run/seamless-sink/gate
 mount --bind "$gate" run/seamless-sink/gate
+: > run/seamless-sink/limits.so
+mount --bind "$limits" run/seamless-sink/limits.so
 
 printf %s "$hostname" > /proc/sys/kernel/hostname
 # The addresses are known to be the VM's own: nothing to detect, nothing to learn from routers.

@@ -10,6 +10,7 @@ import { join } from 'node:path';
 import { SeamlessError } from '../../common/errors.ts';
 import { GATE_PROGRAM } from '../../criu/gate.ts';
 import type { NetworkIdentity } from '../../criu/manifest.ts';
+import { LIMITS_LIBRARY } from '../../criu/run.ts';
 import {
   createCgroup,
   enterCgroup,
@@ -81,6 +82,7 @@ async function startInit(plan: SandboxPlan): Promise<ProcessIdentity> {
     cgroup.path,
     PROGRAMS,
     GATE_PROGRAM,
+    LIMITS_LIBRARY,
   ];
   const child = spawn(
     'unshare',
