@@ -29,7 +29,10 @@ export function answeredPaths(allow: readonly AllowedCall[]): AnsweredPath[] {
 /** Whether `name` matches the last component `pattern`, as the filter matches it. */
 export function matchesName(pattern: string, name: string): boolean {
   if (name.startsWith('.') && !pattern.startsWith('.')) return false;
-  const source = pattern.replace(/[\\^$.+()[\]{}|]/g, '\\$&').replace(/\*/g, '.*').replace(/\?/g, '.');
+  const source = pattern
+    .replace(/[\\^$.+()[\]{}|]/g, '\\$&')
+    .replace(/\*/g, '.*')
+    .replace(/\?/g, '.');
   return new RegExp(`^${source}$`, 's').test(name);
 }
 

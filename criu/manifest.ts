@@ -37,6 +37,8 @@ export interface ProcessTree {
   namespaces: ('mnt' | 'uts')[];
   /** Unix sockets that the tree has bound to paths; a restore binds them anew. */
   boundSockets?: string[];
+  /** What it watches by inotify (criu/watches.ts); among `files`, since a restore watches by path. */
+  watchedPaths?: string[];
 }
 
 export interface TreeProcess {
@@ -76,6 +78,8 @@ export interface HeldFile {
   executable: boolean;
   /** A profile lets processes look at it in the sink (criu/answers.ts): there it is exactly as described here. */
   answered?: boolean;
+  /** Of an answered file, as `mtime` but exact: `1732190400.123456789`. */
+  mtimeExact?: string;
   /** Of an answered file that may be read: its bytes, base64. Without them it can't be opened in the sink. */
   content?: string;
   /** Of an answered symbolic link. */

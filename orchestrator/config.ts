@@ -104,6 +104,9 @@ const Config = Type.Object(
           'How long a step that must not fail (past the pivot, or taking back) is tried again before the VM is stuck; 60 000 unless told.',
       }),
     ),
+    profiles: Type.Optional(
+      text('Folder of the templates’ profiles (TEMPLATE.yaml); the repository’s profiles/ unless told.'),
+    ),
     packetBuffer: Type.Optional(text('Path of the packet-buffer program; the built one unless told.')),
     logLevel: Type.Optional(
       Type.Union(['debug', 'info', 'warn', 'error'].map((level) => Type.Literal(level as 'info'))),

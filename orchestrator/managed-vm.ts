@@ -1,6 +1,8 @@
 /** Everything of one VM, put together: its agent, QMP, cgroup, network, the sagas over them, and its driver. */
 import { join } from 'node:path';
 import type { Log } from '../common/log.ts';
+import { compileProfile } from '../profiles/compile.ts';
+import { readProfile } from '../profiles/profile.ts';
 import type { SinkAgentApi, SinkAgentEvent } from '../sink-agent/api.ts';
 import type { VmAgentApi } from '../vm-agent/api.ts';
 import { createRpcClient, type RpcClient } from '../wire/rpc-client.ts';
@@ -58,6 +60,8 @@ export function manageVm(deps: ManagedVmDeps): ManagedVm & { start(): void; clos
     runDir: runDirOf(config, vm.host),
     onSyn: (syn) => driver.wake(synWake(syn)),
   });
+  const profiles = config.profiles ?? join(import.meta.dirname, '../profiles');
+  const profile = () => compileProfile(readProfile(join(profiles, `${vm.template}.yaml`)));
   const rehearse = (signal: AbortSignal) =>
     deps.sinkAgent.call('rehearse', { vm: vm.name }, { signal, timeoutMs: 60_000 });
   const power =
@@ -76,6 +80,7 @@ export function manageVm(deps: ManagedVmDeps): ManagedVm & { start(): void; clos
     sinkServer: sink.name,
     vmAgentAddress: { address, port, serverName },
     connections: connectionPolicy(vm),
+    profile,
     vmAgent,
     sinkAgent: deps.sinkAgent,
     network,
@@ -113,6 +118,8 @@ export function manageVm(deps: ManagedVmDeps): ManagedVm & { start(): void; clos
     residentBytes: () => cgroup.resident(),
     qemuStatus: async () => (await qmp.execute<{ status: string }>('query-status')).status,
     scan: () => vmAgent.call('scan', {}),
+    observe: (seconds) =>
+      vmAgent.call('observe', { seconds, allow: profile() }, { timeoutMs: (seconds + 30) * 1000 }),
     start() {
       driver.start();
       hypervisor.start();

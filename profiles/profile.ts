@@ -76,7 +76,8 @@ function entriesOf(program: string, node: unknown, report: Report): ProfileEntry
   return node.items.map((item) => {
     const at = `an entry of ${program}`;
     const { allow, paths, calls, because } = fields(item, ['allow', 'paths', 'calls', 'because'], at, report);
-    if (allow === undefined && calls === undefined) report(item, `${at}: expected \`allow\` with \`paths\`, or \`calls\``);
+    if (allow === undefined && calls === undefined)
+      report(item, `${at}: expected \`allow\` with \`paths\`, or \`calls\``);
     if ((allow === undefined) !== (paths === undefined))
       report(item, `${at}: \`allow\` and \`paths\` belong together`);
     return {

@@ -6,6 +6,7 @@
  *
  * Images go directly between sink agent and vm-agent; the sink agent is the client of that connection.
  */
+import type { AllowedCall } from '../criu/answers.ts';
 import type { Manifest, NetworkIdentity } from '../criu/manifest.ts';
 import type { Trigger } from './trigger.ts';
 
@@ -63,6 +64,8 @@ export interface SinkAgentApi {
       network: NetworkIdentity;
       vmAgent: AgentAddress;
       connections?: ConnectionPolicy;
+      /** What the template's profile lets its programs look at, beyond the filter's rules. */
+      allow?: AllowedCall[];
     };
     result: SinkStatus;
   };

@@ -6,6 +6,7 @@
  */
 import { mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import type { AllowedCall } from '../criu/answers.ts';
 import type { NetworkIdentity } from '../criu/manifest.ts';
 import type { AgentAddress, ConnectionPolicy, SinkState } from './api.ts';
 import type { ProcessIdentity } from './sandbox/process.ts';
@@ -18,6 +19,8 @@ export interface SinkRecord {
   network: NetworkIdentity;
   vmAgent: AgentAddress;
   connections: ConnectionPolicy;
+  /** Of the profile; the same at each seize. Absent in records of older agents. */
+  allow?: AllowedCall[];
   /** PID 1 of the container, as the host numbers it; `null` while there is no container. */
   init: ProcessIdentity | null;
   /** Its processes have run here: the VM's image of them is older. */

@@ -51,7 +51,7 @@ export async function openRegistry(around: Omit<SinkSurroundings, 'changed'>): P
       }
       if (existing) await registry.destroy(vm, false);
       const { templateId, network, vmAgent } = params;
-      const connections = params.connections ?? ALL_HELD;
+      const { connections = ALL_HELD, allow = [] } = params;
       const sink = new Sink(surroundings, {
         ...{
           version: 1,
@@ -60,6 +60,7 @@ export async function openRegistry(around: Omit<SinkSurroundings, 'changed'>): P
           network,
           vmAgent,
           connections,
+          allow,
           init: null,
           state: 'prepared',
           ran: false,
@@ -100,7 +101,13 @@ export async function openRegistry(around: Omit<SinkSurroundings, 'changed'>): P
 const ALL_HELD: ConnectionPolicy = { acceptPorts: [], healthChecks: [] };
 
 function isFor(sink: Sink, params: SinkAgentApi['prepare']['params']): boolean {
-  const { templateId, network, vmAgent, connections } = sink.record;
-  const wanted = [params.templateId, params.network, params.vmAgent, params.connections ?? ALL_HELD];
-  return JSON.stringify([templateId, network, vmAgent, connections]) === JSON.stringify(wanted);
+  const asText = ({
+    templateId,
+    network,
+    vmAgent,
+    connections = ALL_HELD,
+    allow = [],
+  }: Omit<SinkAgentApi['prepare']['params'], 'vm'>) =>
+    JSON.stringify([templateId, network, vmAgent, connections, allow]);
+  return asText(sink.record) === asText(params);
 }

@@ -11,7 +11,7 @@ export interface AgentContext {
   /** The address that the agent listens on; its network is not part of what moves. */
   managementAddress: string;
   /** Paths of the compiled helpers, see scripts/build-helpers. */
-  helpers: { notifyAs: string; standIns: string };
+  helpers: { notifyAs: string; standIns: string; observer: string };
   /** Folder of the gates at which CRIU waits. */
   gates: string;
   images: ImageStore;

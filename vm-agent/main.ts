@@ -33,7 +33,11 @@ async function main(): Promise<void> {
     templateId: readTemplateId(),
     criuVersion: version,
     managementAddress: config.listen.address,
-    helpers: { notifyAs: join(BUILD, 'notify-as'), standIns: join(BUILD, 'stand-ins') },
+    helpers: {
+      notifyAs: join(BUILD, 'notify-as'),
+      standIns: join(BUILD, 'stand-ins'),
+      observer: join(BUILD, 'syscall-observer'),
+    },
     gates: GATES,
     images: await openImageStore(IMAGES),
     state: openState(STATE),

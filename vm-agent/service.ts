@@ -13,6 +13,7 @@ import { readBootId, readNetwork } from './checkpoint/network.ts';
 import type { AgentContext } from './context.ts';
 import { discover } from './gateway/scan.ts';
 import { readMemory } from './memory.ts';
+import { createObserver } from './observe.ts';
 import { dummyRestore } from './restore/dummy-restore.ts';
 import { restore } from './restore/restore.ts';
 import { readUsage } from './usage.ts';
@@ -28,6 +29,7 @@ export function createService(context: AgentContext): {
 } {
   const { images, state } = context;
   const exclusively = createQueue();
+  const observer = createObserver(context.helpers.observer);
   const stateOf = (imageId: string) => state.read().images[imageId] ?? null;
 
   const handlers: RpcHandlers<VmAgentApi> = {
@@ -44,9 +46,17 @@ export function createService(context: AgentContext): {
     scan: () =>
       exclusively(async () => {
         assertHere(context);
+        await observer.stop();
         return (await discover(context.managementAddress, context.units)).scan;
       }),
-    checkpoint: ({ imageId }) =>
+    observe: async ({ seconds, allow = [] }, { signal }) => {
+      const pids = await exclusively(async () => {
+        assertHere(context);
+        return [...(await discover(context.managementAddress, context.units)).set.members.keys()];
+      });
+      return observer.observe({ pids, seconds, allow, signal });
+    },
+    checkpoint: ({ imageId, answers = [] }) =>
       exclusively(async () => {
         const { away } = state.read();
         if (away?.phase === 'dumped' && away.imageId === imageId && stateOf(imageId) === 'dumped') {
@@ -54,7 +64,8 @@ export function createService(context: AgentContext): {
         }
         assertHere(context);
         if (stateOf(imageId) !== null) throw taken(imageId, stateOf(imageId));
-        return checkpoint(context, imageId);
+        await observer.stop();
+        return checkpoint(context, imageId, answers);
       }),
     restore: ({ imageId }) =>
       exclusively(async () => {

@@ -7,6 +7,7 @@ import { SeamlessError } from '../../common/errors.ts';
 import type { Log } from '../../common/log.ts';
 import type { Journal } from '../saga/journal.ts';
 import { eventRoutes } from './events.ts';
+import { observationRoutes } from './observations.ts';
 import { sendProblem } from './problem.ts';
 import { type ManagedVm, vmRoutes } from './vms.ts';
 
@@ -31,6 +32,7 @@ export async function startApi({
   });
   api.get('/livez', () => ({ status: 'live' }));
   vmRoutes(api, vms, journal);
+  observationRoutes(api, vms);
   eventRoutes(api, journal);
 
   if (await answers(socket)) {

@@ -3,7 +3,7 @@ import type { FastifyInstance } from 'fastify';
 import Type from 'typebox';
 import { SeamlessError } from '../../common/errors.ts';
 import type { Listener } from '../../criu/manifest.ts';
-import type { GatewayScan } from '../../vm-agent/api.ts';
+import type { GatewayScan, ObservationReport } from '../../vm-agent/api.ts';
 import type { VmConfig } from '../config.ts';
 import type { Journal } from '../saga/journal.ts';
 import type { Reply, VmDriver } from '../vm/driver.ts';
@@ -49,6 +49,8 @@ export interface ManagedVm {
   residentBytes(): Promise<number>;
   qemuStatus(): Promise<string>;
   scan(): Promise<GatewayScan>;
+  /** Watches its gateway processes for so many seconds. */
+  observe(seconds: number): Promise<ObservationReport>;
 }
 
 export interface OperationReply {
@@ -59,7 +61,7 @@ export interface OperationReply {
   eventId: number;
 }
 
-const NameParams = Type.Object({ name: Type.String({ minLength: 1, maxLength: 64 }) });
+export const NameParams = Type.Object({ name: Type.String({ minLength: 1, maxLength: 64 }) });
 const ShowQuery = Type.Object(
   { gateways: Type.Optional(Type.Boolean({ description: 'Scan the VM for its gateway processes.' })) },
   { additionalProperties: false },
@@ -74,12 +76,7 @@ const UnparkBody = Type.Union([
 type Named = { Params: Type.Static<typeof NameParams> };
 
 export function vmRoutes(api: FastifyInstance, vms: ReadonlyMap<string, ManagedVm>, journal: Journal): void {
-  const vmOf = (name: string): ManagedVm => {
-    const vm = vms.get(name);
-    if (vm) return vm;
-    const known = [...vms.keys()].join(', ') || 'none';
-    throw new SeamlessError('VM_UNKNOWN', `Expected a registered VM (${known}), got “${name}”`);
-  };
+  const vmOf = (name: string) => findVm(vms, name);
   const answer = (eventId: number, { already, operation }: Reply): OperationReply => ({
     already,
     operation: operation === null ? null : operationOf(journal.ofSaga(operation)),
@@ -110,6 +107,14 @@ export function vmRoutes(api: FastifyInstance, vms: ReadonlyMap<string, ManagedV
       return reply.code(result.already ? 200 : 202).send(result);
     },
   );
+}
+
+/** Throws `VM_UNKNOWN`. */
+export function findVm(vms: ReadonlyMap<string, ManagedVm>, name: string): ManagedVm {
+  const vm = vms.get(name);
+  if (vm) return vm;
+  const known = [...vms.keys()].join(', ') || 'none';
+  throw new SeamlessError('VM_UNKNOWN', `Expected a registered VM (${known}), got “${name}”`);
 }
 
 function summaryOf({ config, driver, hypervisor }: ManagedVm): VmSummary {

@@ -2,6 +2,7 @@
 /** `seamless`: the command line of the orchestrator's API. Exit codes are those of common/errors.ts. */
 import { Command } from 'commander';
 import { asSeamlessError, ERRORS, SeamlessError } from '../../common/errors.ts';
+import type { ObservationReply } from '../api/observations.ts';
 import type { OperationReply, VmDetail, VmSummary } from '../api/vms.ts';
 import { addIdleCommands } from '../idle/cli.ts';
 import type { Operation } from '../vm/operation.ts';
@@ -17,6 +18,7 @@ interface Options {
   gateways?: boolean;
   follow?: boolean;
   since?: string;
+  seconds?: string;
   steps?: boolean;
 }
 
@@ -66,6 +68,22 @@ command('unpark', 'switch a VM on and move its gateway processes back')
     run(self, (client, options) => operate(client, 'unpark', vm, options)),
   );
 
+profileCommand()
+  .command('learn')
+  .description(
+    'watch a VM’s idle gateway processes, which run on, and propose what its template’s profile could allow',
+  )
+  .argument('<vm>')
+  .option('--seconds <n>', 'how long', '60')
+  .option('--json', 'print JSON')
+  .action((vm: string, _options, self: Command) =>
+    run(self, async (client, { json, seconds }) => {
+      const body = { seconds: Number(seconds) };
+      const reply = await client.post<ObservationReply>(`${vmPath(vm)}/observe`, body);
+      print(json ? JSON.stringify(reply) : reply.proposal.trimEnd());
+    }),
+  );
+
 command('events', 'show what has happened')
   .argument('[vm]')
   .option('--since <id>', 'begin after this event')
@@ -84,6 +102,13 @@ command('events', 'show what has happened')
 addIdleCommands(cli, fail);
 
 await cli.parseAsync();
+
+function profileCommand(): Command {
+  return cli
+    .command('profile')
+    .description('what a template’s programs may look at in a sink')
+    .copyInheritedSettings(cli);
+}
 
 function command(name: string, description: string): Command {
   return cli.command(name).description(description).option('--json', 'print JSON').copyInheritedSettings(cli);

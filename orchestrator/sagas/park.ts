@@ -10,6 +10,7 @@
  *                               · from flip on: the sink, because its stack may have acknowledged packets.
  */
 import { SeamlessError } from '../../common/errors.ts';
+import { type AllowedCall, answeredPaths } from '../../criu/answers.ts';
 import type { Listener, NetworkIdentity } from '../../criu/manifest.ts';
 import { given, inDoubt, type SagaDefinition, type StepContext } from '../saga/definition.ts';
 import type { Held, Ports } from './ports.ts';
@@ -18,6 +19,8 @@ export interface ParkState {
   imageId: string;
   templateId?: string;
   network?: NetworkIdentity;
+  /** Of the template's profile, as it was when the park began. */
+  allow?: AllowedCall[];
   processes?: number;
   sinkPort?: string;
   listeners?: Listener[];
@@ -51,6 +54,7 @@ export function parkSaga(ports: Ports): SagaDefinition<ParkState> {
               network: given(state.network, 'network'),
               vmAgent: ports.vmAgentAddress,
               connections: ports.connections,
+              allow: state.allow ?? [],
             },
             { signal },
           );
@@ -78,10 +82,10 @@ export function parkSaga(ports: Ports): SagaDefinition<ParkState> {
       {
         name: 'checkpoint',
         timeoutMs: 60_000,
-        async do({ imageId }, { signal }) {
+        async do({ imageId, allow = [] }, { signal }) {
           const { manifest, bytes } = await vmAgent.call(
             'checkpoint',
-            { imageId },
+            { imageId, answers: answeredPaths(allow) },
             { signal, timeoutMs: 60_000 },
           );
           return { listeners: manifest.listeners, imageBytes: bytes };
@@ -154,6 +158,7 @@ export function parkSaga(ports: Ports): SagaDefinition<ParkState> {
 
 async function admit(ports: Ports, { signal }: StepContext): Promise<Partial<ParkState>> {
   const { vm, vmAgent, sinkAgent } = ports;
+  const allow = ports.profile();
   const call = { signal, timeoutMs: 10_000 };
   const [description, scan, server] = await Promise.all([
     vmAgent.call('describe', {}, call),
@@ -186,7 +191,7 @@ async function admit(ports: Ports, { signal }: StepContext): Promise<Partial<Par
   }
   await forgetOldSink(ports, signal);
   const { templateId, network } = description;
-  return { templateId, network, processes: scan.processes.length };
+  return { templateId, network, processes: scan.processes.length, allow };
 }
 
 /** The VM is awake, so an image that a sink still has is one that the VM has taken over. A sink with processes is odd. */

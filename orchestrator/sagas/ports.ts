@@ -3,6 +3,7 @@
  * The sagas know these and nothing of sockets, QMP, cgroups or OpenFlow; `orchestrator/vm/wiring.ts` makes them real.
  * Each function ensures: asking for what is so already changes nothing.
  */
+import type { AllowedCall } from '../../criu/answers.ts';
 import type { Listener } from '../../criu/manifest.ts';
 import type { AgentAddress, ConnectionPolicy, SinkAgentApi } from '../../sink-agent/api.ts';
 import type { VmAgentApi } from '../../vm-agent/api.ts';
@@ -85,6 +86,8 @@ export interface Ports {
   sinkServer: string;
   vmAgentAddress: AgentAddress;
   connections: ConnectionPolicy;
+  /** What the profile of the VM's template allows now; `CONFIG_INVALID`. */
+  profile(): AllowedCall[];
   vmAgent: Agent<VmAgentApi>;
   sinkAgent: Agent<SinkAgentApi>;
   network: VmNetwork;

@@ -8,12 +8,14 @@
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { SeamlessError } from '../../common/errors.ts';
+import type { AllowedCall } from '../../criu/answers.ts';
 import { restoreArguments } from '../../criu/arguments.ts';
 import type { Manifest, ProcessTree } from '../../criu/manifest.ts';
 import { startCriu } from '../../criu/run.ts';
 import { processesIn, type SinkCgroup, setFrozen, treeCgroup, waitFrozen } from '../sandbox/cgroup.ts';
 import { byInnerPid, type ProcessIdentity } from '../sandbox/process.ts';
 import { AGENT_FOLDER, enter, rootTree } from '../sandbox/sandbox.ts';
+import { placeAnswers } from './answers.ts';
 import { clearForBinding, placeFiles } from './dummy-files.ts';
 import { renameExternals, standIns } from './stand-ins.ts';
 
@@ -27,14 +29,20 @@ export interface RestoreTarget {
   criuVersion: string;
 }
 
-/** @param folder of the image on the host; its name is that in the sink too. */
-export async function restoreImage(target: RestoreTarget, manifest: Manifest, folder: string): Promise<void> {
+/** @param folder of the image on the host; its name is that in the sink too. @param allow of the template's profile. */
+export async function restoreImage(
+  target: RestoreTarget,
+  manifest: Manifest,
+  folder: string,
+  allow: readonly AllowedCall[] = [],
+): Promise<void> {
   const root = rootTree(target.init);
   await placeFiles(root, manifest.files);
   await clearForBinding(
     root,
     manifest.trees.flatMap(({ boundSockets }) => boundSockets ?? []),
   );
+  await placeAnswers(root, manifest.files, allow);
   await restoreTrees(target, manifest, manifest.trees, folder);
 }
 

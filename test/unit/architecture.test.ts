@@ -12,11 +12,12 @@ const MAY_IMPORT: Record<string, string[]> = {
   wire: ['common'],
   criu: ['common'],
   ovs: ['common'],
+  profiles: ['common', 'criu/answers.ts', 'vm-agent/api.ts'],
   template: ['common'],
   lab: ['common', 'template'],
   'vm-agent': ['common', 'wire', 'criu'],
   'sink-agent': ['common', 'wire', 'criu', 'vm-agent/api.ts'],
-  orchestrator: ['common', 'wire', 'ovs', 'criu/manifest.ts', ...API],
+  orchestrator: ['common', 'wire', 'ovs', 'profiles', 'criu/manifest.ts', 'criu/answers.ts', ...API],
   demo: ['common', 'lab', 'template/store.ts', 'orchestrator/api/vms.ts', 'orchestrator/vm/operation.ts'],
 };
 

@@ -21,7 +21,11 @@ export function answeredFiles(patterns: readonly AnsweredPath[], root = ''): Hel
   let contentBytes = 0;
   const add = (path: string, stats: Stats, more: Partial<HeldFile>) => {
     const known = found.get(path);
-    found.set(path, { ...(known ?? describe(path, stats, false)), ...more });
+    found.set(path, {
+      ...(known ?? describe(path, stats, false)),
+      ...(more.answered ? exactTime(root + path) : {}),
+      ...more,
+    });
     if (found.size > MOST_FILES) throw tooMany(patterns);
   };
   /** Notes `path` and all that leads to it. @returns where it really lies, or `null` when there is nothing. */
@@ -75,6 +79,13 @@ function expand(pattern: string, walk: Walk, root: string): string[] {
   if (real === null) return [];
   const names = readdirSync(root + real).filter((each) => matchesName(name, each));
   return names.map((each) => `${folder === '/' ? '' : folder}/${each}`);
+}
+
+/** Programs that look for changes compare to the nanosecond. */
+function exactTime(path: string): Partial<HeldFile> {
+  const { mtimeNs } = lstatSync(path, { bigint: true });
+  const nanoseconds = String(mtimeNs % 1_000_000_000n).padStart(9, '0');
+  return { mtimeExact: `${mtimeNs / 1_000_000_000n}.${nanoseconds}` };
 }
 
 function cannotAnswer(pattern: string, path: string): SeamlessError {

@@ -8,11 +8,12 @@
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { asSeamlessError, SeamlessError } from '../../common/errors.ts';
-import { dumpArguments } from '../../criu/arguments.ts';
 import type { AnsweredPath } from '../../criu/answers.ts';
+import { dumpArguments } from '../../criu/arguments.ts';
 import { GATE_PROGRAM, openGate } from '../../criu/gate.ts';
 import { MANIFEST_VERSION, type Manifest, type ProcessTree } from '../../criu/manifest.ts';
 import { type CriuRun, startCriu } from '../../criu/run.ts';
+import { readWatchedPaths } from '../../criu/watches.ts';
 import type { AgentContext } from '../context.ts';
 import { boundSockets } from '../gateway/closure.ts';
 import { externalsOf } from '../gateway/externals.ts';
@@ -190,12 +191,22 @@ async function writeManifest(
   trees: readonly ProcessTree[],
   answers: readonly AnsweredPath[],
 ): Promise<Manifest> {
-  const holders = trees.flatMap((tree) =>
-    tree.processes.map(({ pid }) => {
+  const imageFolder = context.images.folder(imageId);
+  const described = trees.map((tree) => ({
+    ...tree,
+    watchedPaths: readWatchedPaths(join(imageFolder, tree.folder)),
+  }));
+  const holders = described.flatMap(({ root, processes, namespaces, watchedPaths }) =>
+    processes.map(({ pid }) => {
       const process: Process | null = readProcess(pid);
       if (!process)
         throw new SeamlessError('CHECKPOINT_FAILED', `Process ${pid} ended while it was being dumped`);
-      return { process, mappings: readMappings(pid), hasOwnMounts: tree.namespaces.includes('mnt') };
+      return {
+        process,
+        mappings: readMappings(pid),
+        hasOwnMounts: namespaces.includes('mnt'),
+        watchedPaths: pid === root ? watchedPaths : [],
+      };
     }),
   );
   const manifest: Manifest = {
@@ -205,11 +216,11 @@ async function writeManifest(
     templateId: context.templateId,
     criuVersion: context.criuVersion,
     network: found.network,
-    trees: [...trees],
+    trees: described,
     files: withAnswered(heldFiles(holders, found.snapshot.sockets), answeredFiles(answers)),
     listeners: found.set.listeners,
   };
-  await writeFile(join(context.images.folder(imageId), MANIFEST_FILE), JSON.stringify(manifest));
+  await writeFile(join(imageFolder, MANIFEST_FILE), JSON.stringify(manifest));
   return manifest;
 }
 

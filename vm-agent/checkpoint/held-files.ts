@@ -15,10 +15,12 @@ export interface Holder {
   mappings: readonly Mapping[];
   /** It sees a tree of its own (PrivateTmp=). */
   hasOwnMounts: boolean;
+  /** What it watches by inotify. */
+  watchedPaths?: readonly string[];
 }
 
 /**
- * Descriptors, mappings, working and root directory, executable, and the unix sockets that `holders` write to; each path once,
+ * Descriptors, mappings, watched paths, working and root directory, executable, and the unix sockets that `holders` write to; each path once,
  * sorted. Of a socket that they have bound themselves only the folder: CRIU binds it again.
  */
 export function heldFiles(holders: readonly Holder[], sockets: ReadonlyMap<number, Socket>): HeldFile[] {
@@ -40,6 +42,7 @@ export function heldFiles(holders: readonly Holder[], sockets: ReadonlyMap<numbe
     add(holder, readlinkSync(`/proc/${pid}/cwd`), false);
     add(holder, readlinkSync(`/proc/${pid}/root`), false);
     for (const { path, deleted, executable: runs } of holder.mappings) if (!deleted) add(holder, path, runs);
+    for (const path of holder.watchedPaths ?? []) add(holder, path, false);
     for (const { target } of descriptors) {
       const socket = unixSocket(target, sockets);
       const peer = socket?.type === 'dgram' ? unixPath(sockets.get(socket.peer)) : null;

@@ -52,6 +52,19 @@ beforeEach(async () => {
     },
     residentBytes: async () => 100 * 1024 * 1024,
     qemuStatus: async () => (world.power === 'on' ? 'running' : 'paused'),
+    observe: async (seconds: number) => ({
+      observations: [
+        {
+          ...{ program: 'java', pid: 7, syscall: 'newfstatat', rule: 'file.name', effect: 'stat' as const },
+          ...{
+            path: '/etc/tomcat10/server.xml',
+            detail: 'newfstatat(AT_FDCWD, "/etc/tomcat10/server.xml", 0x1, 0)',
+          },
+          ...{ count: 6, firstMs: 1000, lastMs: 51_000 },
+        },
+      ],
+      ...{ processes: 1, threads: 30, calls: 400, ms: seconds * 1000 },
+    }),
     scan: async () => ({
       processes: [
         { pid: 412, parent: 1, program: 'sshd', unit: 'ssh.service', because: 'listens on tcp 0.0.0.0:22' },
@@ -303,6 +316,19 @@ test('events resume behind the last one seen, without a gap', async () => {
     'http://x/v1/events?follow=false',
   ]);
   expect(stdout.match(/^id: \d+$/gm)?.length).toBe(rest.length);
+});
+
+test('profile learn prints a proposal with its reasons, and refuses what it can’t watch', async () => {
+  const { exitCode, stdout } = await cli('profile', 'learn', 'vm1', '--seconds', '60');
+  expect(exitCode).toBe(0);
+  expect(stdout).toContain('paths: ["/etc/tomcat10/server.xml"]');
+  expect(stdout).toContain('6 times (every 10.0 s)');
+  expect(await cli('profile', 'learn', 'vm1', '--seconds', '0')).toMatchObject({ exitCode: 2 });
+  await cli('park', 'vm1');
+  expect(await cli('profile', 'learn', 'vm1')).toMatchObject({
+    exitCode: 2,
+    stderr: expect.stringContaining('unpark it first'),
+  });
 });
 
 test('without an orchestrator the CLI says where it looked', async () => {
