@@ -135,7 +135,7 @@ export class KeptSession {
     const end = pid
       ? `[ "$(cut -d' ' -f22 /proc/${pid}/stat 2>/dev/null)" != ${startTime} ] || kill ${pid}; `
       : '';
-    const channel = await session.exec(`${end}exec cut -d' ' -f1,22 /proc/$PPID/stat`);
+    const { channel } = await session.exec(`${end}exec cut -d' ' -f1,22 /proc/$PPID/stat`);
     const said = await new Promise<string>((resolve, reject) => {
       let text = '';
       channel.on('data', (chunk: Buffer) => {

@@ -5,10 +5,9 @@
  * passes signals on for other accounts, but not for root. `timeout` around it ends it also when the connection is
  * lost and nobody is left to do so.
  */
-import type { ClientChannel } from 'ssh2';
 import { SeamlessError } from '../../../common/errors.ts';
 import type { RunOptions } from '../transport.ts';
-import type { SshSession } from './session.ts';
+import type { RemoteProcess, SshSession } from './session.ts';
 import { shellWords } from './shell-words.ts';
 
 export interface RemoteCommand {
@@ -28,15 +27,14 @@ const END_MS = 3000;
 const OUTPUT_MOST_BYTES = 100_000_000;
 const OUTPUT_TAIL_CHARS = 4000;
 
-type Outcome = { code: number | null; signal?: string | undefined };
-
 /** Throws `COMMAND_FAILED`, `TIMEOUT` or `ABORTED` with the end of the output, `HOST_UNREACHABLE` when the connection is lost. */
 export async function runRemote(
   session: SshSession,
   { argv, options, over, timeoutMs }: RemoteCommand,
 ): Promise<{ stdout: string; stderr: string }> {
   const guard = ['timeout', '-k', '1', String(Math.ceil(timeoutMs / 1000) + BACKSTOP_S)];
-  const channel = await session.exec(`echo ${MARK}$$; exec ${shellWords([...guard, ...argv])}`);
+  const process = await session.exec(`echo ${MARK}$$; exec ${shellWords([...guard, ...argv])}`);
+  const { channel, outcome } = process;
   const stdout = collect(channel);
   const stderr = collect(channel.stderr);
   channel.end(options.input ?? '');
@@ -55,7 +53,7 @@ export async function runRemote(
   over.addEventListener('abort', isOver, { once: true });
   if (over.aborted) isOver();
   try {
-    const outcome = await ended(channel, session.lost, over);
+    await ended(process, session.lost, over);
     const output = { stdout: withoutMark(stdout.text()), stderr: stripFinalNewline(stderr.text()) };
     if (!stop.why && outcome.code === 0) return output;
     throw failure(argv, stop.why, outcome, output);
@@ -67,9 +65,8 @@ export async function runRemote(
 }
 
 /** Resolves when the command has ended; a little after `over` when it does not end. */
-function ended(channel: ClientChannel, lost: AbortSignal, over: AbortSignal): Promise<Outcome> {
+function ended({ channel }: RemoteProcess, lost: AbortSignal, over: AbortSignal): Promise<void> {
   return new Promise((resolve, reject) => {
-    let outcome: Outcome = { code: null };
     let timer: NodeJS.Timeout | undefined;
     const settle = (then: () => void) => {
       clearTimeout(timer);
@@ -79,12 +76,9 @@ function ended(channel: ClientChannel, lost: AbortSignal, over: AbortSignal): Pr
     };
     const gone = () => settle(() => reject(lost.reason));
     const isOver = () => {
-      timer = setTimeout(() => settle(() => resolve(outcome)), END_MS);
+      timer = setTimeout(() => settle(resolve), END_MS);
     };
-    channel.on('exit', (code: number | null, signal?: string) => {
-      outcome = { code, signal };
-    });
-    channel.on('close', () => settle(() => (lost.aborted ? reject(lost.reason) : resolve(outcome))));
+    channel.on('close', () => settle(() => (lost.aborted ? reject(lost.reason) : resolve())));
     lost.addEventListener('abort', gone, { once: true });
     over.addEventListener('abort', isOver, { once: true });
     if (lost.aborted) gone();
@@ -96,7 +90,7 @@ function ended(channel: ClientChannel, lost: AbortSignal, over: AbortSignal): Pr
 function endGroup(session: SshSession, group: string | undefined, signal: 'TERM' | 'KILL'): void {
   if (!group) return;
   session.exec(`kill -${signal} -${group}`).then(
-    (channel) => channel.resume().stderr.resume(),
+    ({ channel }) => channel.resume().stderr.resume(),
     () => {},
   );
 }
@@ -130,12 +124,10 @@ function stripFinalNewline(text: string): string {
 function failure(
   argv: readonly string[],
   stopped: string,
-  { code, signal }: Outcome,
+  { code, signal }: RemoteProcess['outcome'],
   { stdout, stderr }: { stdout: string; stderr: string },
 ): SeamlessError {
-  const how =
-    stopped ||
-    (signal ? `was ended by ${signal}` : `exited with ${code === null ? 'an unknown status' : code}`);
+  const how = stopped || (signal ? `was ended by ${signal}` : `exited with ${code ?? 'an unknown status'}`);
   const tail = `${stderr}\n${stdout}`.trim().slice(-OUTPUT_TAIL_CHARS);
   const lastLine = tail.slice(tail.lastIndexOf('\n') + 1);
   const errorCode =

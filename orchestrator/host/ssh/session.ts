@@ -27,12 +27,18 @@ export interface SshTarget {
   deadAfterMs: number;
 }
 
+export interface RemoteProcess {
+  channel: ClientChannel;
+  /** How it ended, once the channel has closed; without a code and a signal nobody knows. */
+  outcome: { code?: number | null; signal?: string };
+}
+
 export interface SshSession {
   readonly client: Client;
   /** Aborts with a `HOST_UNREACHABLE` when the connection has ended. */
   readonly lost: AbortSignal;
-  /** Opens a channel and sends `line` to the account's shell. */
-  exec(line: string): Promise<ClientChannel>;
+  /** Has the account's shell run `line`. */
+  exec(line: string): Promise<RemoteProcess>;
   end(): void;
 }
 
@@ -93,12 +99,23 @@ export async function openSession(target: SshTarget, signal: AbortSignal): Promi
   return {
     client,
     lost: lost.signal,
-    exec: (line) => opening(lost.signal, (done) => client.exec(line, done)),
+    exec: (line) => opening(lost.signal, (done) => client.exec(line, withOutcome(done))),
     end() {
       lost.abort(unreachable(target, 'the connection was closed here'));
       client.end();
       setTimeout(() => socket.destroy(), 500).unref();
     },
+  };
+}
+
+/** Listens from within the callback: a short command's end may have come in the same packet as its beginning. */
+function withOutcome(done: (error: Error | undefined, process: RemoteProcess) => void) {
+  return (error: Error | undefined, channel: ClientChannel) => {
+    const outcome: RemoteProcess['outcome'] = {};
+    channel?.once('exit', (code: number | null, signal?: string) => {
+      Object.assign(outcome, { code }, signal ? { signal } : {});
+    });
+    done(error, { channel, outcome });
   };
 }
 

@@ -81,6 +81,10 @@ export function hostContract(host: () => HostTransport): void {
     expect(answers.map(({ stdout }) => stdout)).toEqual(numbers);
   });
 
+  test('many short commands, one after the other, all end well', async () => {
+    for (let round = 0; round < 200; round++) await host().run(['true']);
+  });
+
   test('ten megabytes of output arrive whole', async () => {
     const line = '0123456789abcde';
     const { stdout } = await host().run(['sh', '-c', `yes ${line} | head -c ${10 << 20}`]);
