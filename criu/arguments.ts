@@ -11,6 +11,8 @@ export interface DumpRequest {
   folder: string;
   /** Values of `--external`, from `External.dumpKey`. */
   externals: readonly string[];
+  /** Paths that the tree watches by inotify, where CRIU can't find that out: in the overlay of a sink. */
+  watchedPaths?: readonly string[];
   /** cgroup v2 directory whose processes are frozen already; CRIU hangs on a frozen process without it. */
   freezeCgroup?: string;
   /** Script that CRIU runs at each stage; it must be executable. */
@@ -70,6 +72,7 @@ export function dumpArguments(version: string, request: DumpRequest): string[] {
     'dump',
     ...['--tree', String(request.root), '--images-dir', request.folder, '--log-file', DUMP_LOG, '-v2'],
     ...known(version, [...COMMON, ...DUMP_ONLY]),
+    ...(request.watchedPaths ?? []).flatMap((path) => ['--irmap-scan-path', path]),
     ...(request.freezeCgroup ? ['--freeze-cgroup', request.freezeCgroup] : []),
     ...(request.actionScript ? ['--action-script', request.actionScript] : []),
     ...request.externals.flatMap((key) => ['--external', key]),

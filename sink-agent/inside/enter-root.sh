@@ -12,7 +12,8 @@ echo 0 > "$cgroup/helper/cgroup.procs"
 
 mount -t tmpfs -o mode=755,size=256m sink "$base"
 mkdir "$base/upper" "$base/work" "$base/root"
-mount -t overlay -o "lowerdir=$template,upperdir=$base/upper,workdir=$base/work" sink "$base/root"
+# xino: a file has the inode number that the kernel shows for it, or CRIU would not find what is watched by inotify.
+mount -t overlay -o "lowerdir=$template,upperdir=$base/upper,workdir=$base/work,xino=on" sink "$base/root"
 cd "$base/root"
 
 mount -t proc proc proc

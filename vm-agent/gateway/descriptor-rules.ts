@@ -72,6 +72,10 @@ function unixFindings(inode: number, socket: UnixSocket, place: Place): Finding[
   const { snapshot, set, links } = place.input;
   const { sockets } = snapshot;
   if (isJournalStream(socket, sockets)) return [];
+  if (socket.waiting > 0) {
+    const reason = `a client has connected to ${socket.path || 'its local socket'}, and the service has not accepted it yet`;
+    return [{ rule: 'connection-waiting', descriptor: place.at, reason }];
+  }
   const unixOutside = (reason: string): Finding => ({ rule: 'unix-outside', descriptor: place.at, reason });
   const nameOf = (pid: number) => `${snapshot.processes.get(pid)?.program}[${pid}]`;
   const client = links.datagramClients(inode).find((pid) => !set.members.has(pid));
@@ -80,7 +84,7 @@ function unixFindings(inode: number, socket: UnixSocket, place: Place): Finding[
     return [unixOutside(reason)];
   }
   if (isDatagramByPath(socket, sockets)) return datagramFindings(socket, place);
-  if (socket.peer !== 0 && !links.isHeld(socket.peer)) {
+  if (socket.pending || (socket.peer !== 0 && !links.isHeld(socket.peer))) {
     return [unixOutside('it has connected, and the other side has not accepted yet')];
   }
   const peer = sockets.get(socket.peer);

@@ -25,6 +25,10 @@ export interface UnixSocket {
   path: string;
   /** Inode of the other end, 0 without one. */
   peer: number;
+  /** Of a client: it has connected, and the server has not accepted it. */
+  pending: boolean;
+  /** Of a listening socket: clients that have not been accepted. */
+  waiting: number;
 }
 
 /** Kinds that don't move; CRIU knows raw and packet sockets, but in a sink they would see another network. */
@@ -57,7 +61,15 @@ const TABLES: readonly { file: string; kind: UnmovableSocket['kind'] | 'netlink'
 ];
 
 export async function readSockets(): Promise<Map<number, Socket>> {
-  const { stdout } = await exec(['ss', '--unix', '--mptcp', '--all', '--no-header', '--numeric']);
+  const { stdout } = await exec([
+    'ss',
+    '--unix',
+    '--mptcp',
+    '--all',
+    '--no-header',
+    '--numeric',
+    '--extended',
+  ]);
   const sockets = new Map<number, Socket>(parseUnix(stdout));
   const multipath = parseMultipath(stdout);
   for (const protocol of ['tcp', 'udp'] as const) {
@@ -112,26 +124,27 @@ export function parseMultipath(text: string): Set<string> {
   );
 }
 
-/** Output of `ss --unix --all --no-header`: type, state, two queues, path, inode, peer's path, peer's inode. */
+/**
+ * Output of `ss --unix --all --no-header --extended`: type, state, two queues, path, inode, peer's path, peer's inode, directions that
+ * are open. An end whose peer has gone is shut in both directions; one without a peer that is open waits to be accepted.
+ */
 export function parseUnix(text: string): [number, UnixSocket][] {
   const types: Record<string, UnixSocket['type']> = { u_str: 'stream', u_dgr: 'dgram', u_seq: 'seqpacket' };
   return text.split('\n').flatMap((line) => {
-    const match = /^(u_\w+)\s+(\S+)\s+\d+\s+\d+\s+(.*?)\s+(\d+)\s+(\S.*?)\s+(\d+)\s*$/.exec(line);
+    const match =
+      /^(u_\w+)\s+(\S+)\s+(\d+)\s+\d+\s+(.*?)\s+(\d+)\s+(\S.*?)\s+(\d+)(?:\s+(<->|---|<--|-->).*)?\s*$/.exec(
+        line,
+      );
     const type = types[match?.[1] ?? ''];
     if (!match || !type) return [];
-    const [, , state, path = '*', inode, , peer] = match;
-    return [
-      [
-        Number(inode),
-        {
-          kind: 'unix',
-          type,
-          listening: state === 'LISTEN',
-          path: path === '*' ? '' : path,
-          peer: Number(peer),
-        },
-      ],
-    ];
+    const [, , state, queue, path = '*', inode, , peer, directions = '---'] = match;
+    const listening = state === 'LISTEN';
+    const pending = type !== 'dgram' && state === 'ESTAB' && peer === '0' && directions !== '---';
+    const socket: UnixSocket = {
+      ...{ kind: 'unix', type, listening, path: path === '*' ? '' : path, peer: Number(peer) },
+      ...{ pending, waiting: listening ? Number(queue) : 0 },
+    };
+    return [[Number(inode), socket]];
   });
 }
 

@@ -64,7 +64,7 @@ export function unix(
   type: UnixSocket['type'] = 'stream',
   isListening = false,
 ): UnixSocket {
-  return { kind: 'unix', type, listening: isListening, path, peer };
+  return { kind: 'unix', type, listening: isListening, path, peer, pending: false, waiting: 0 };
 }
 
 function mapped(maps: readonly string[]): Mapping[] {

@@ -18,7 +18,9 @@ u_str ESTAB  0      0                                                 * 1347 * 1
 u_dgr ESTAB  0      0                      /run/systemd/journal/dev-log 525  * 0
 u_str LISTEN 0      4096                   /run/with space/sock 509  * 0
 u_seq ESTAB  0      0            @d39e9969ff698e7c/bus/systemd-logind/system 1380 * 1381
-u_str ESTAB  0      0                                                 * 1443 * 0   `;
+u_str ESTAB  0      0                                                 * 1443 * 0   ---
+u_str ESTAB  0      0                                                 * 1444 * 0   <->
+u_str LISTEN 1      16     /run/victim/socket 5327235       * 0       <-> ino:16638603 dev:0/65024 peers: 1444`;
 
 describe('sockets of a guest', () => {
   it('are read from /proc/net/tcp, without those that no process has', () => {
@@ -89,6 +91,8 @@ describe('sockets of a guest', () => {
       listening: false,
       path: '',
       peer: 1348,
+      pending: false,
+      waiting: 0,
     });
     expect(sockets.get(1348)).toMatchObject({ path: '/run/systemd/journal/stdout', peer: 1347 });
     expect(sockets.get(525)).toMatchObject({ type: 'dgram', path: '/run/systemd/journal/dev-log', peer: 0 });
@@ -97,6 +101,8 @@ describe('sockets of a guest', () => {
       type: 'seqpacket',
       path: '@d39e9969ff698e7c/bus/systemd-logind/system',
     });
-    expect(sockets.get(1443)).toMatchObject({ peer: 0 });
+    expect(sockets.get(1443)).toMatchObject({ peer: 0, pending: false });
+    expect(sockets.get(1444)).toMatchObject({ peer: 0, pending: true });
+    expect(sockets.get(5327235)).toMatchObject({ path: '/run/victim/socket', listening: true, waiting: 1 });
   });
 });
