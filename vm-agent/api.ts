@@ -58,7 +58,7 @@ export interface GuestUsage {
   others: GroupUsage;
   /** The youngest of the others, and the uptime at which it was started. */
   newest: { pid: number; program: string; startedMs: number } | null;
-  /** To all disks since the boot. */
+  /** To all disks since the boot; 0 in a container, whose disks are the host's. */
   writtenBytes: number;
 }
 

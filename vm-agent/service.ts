@@ -10,6 +10,7 @@ import type { ImageHandlers, RpcHandlers } from '../wire/rpc-server.ts';
 import type { VmAgentApi } from './api.ts';
 import { checkpoint } from './checkpoint/checkpoint.ts';
 import { readBootId, readNetwork } from './checkpoint/network.ts';
+import { isContainer } from './container.ts';
 import type { AgentContext } from './context.ts';
 import { discover } from './gateway/scan.ts';
 import { readMemory } from './memory.ts';
@@ -20,8 +21,6 @@ import { readUsage } from './usage.ts';
 
 /** What a message takes; a clock that is no further off is right. */
 const CLOCK_TOLERANCE_MS = 100;
-/** There in containers (systemd writes it), where the clock is the host's: it never stood still, and is not ours to set. */
-const CONTAINER_MARK = '/run/systemd/container';
 
 export function createService(context: AgentContext): {
   handlers: RpcHandlers<VmAgentApi>;
@@ -110,7 +109,7 @@ export function createService(context: AgentContext): {
       if (!Number.isFinite(epochMs))
         throw new SeamlessError('REQUEST_INVALID', `Expected epochMs as a number, got ${epochMs}`);
       const steppedMs = epochMs - Date.now();
-      if (Math.abs(steppedMs) < CLOCK_TOLERANCE_MS || existsSync(CONTAINER_MARK)) return { steppedMs: 0 };
+      if (Math.abs(steppedMs) < CLOCK_TOLERANCE_MS || isContainer()) return { steppedMs: 0 };
       await exec(['date', '--utc', '--set', `@${(Date.now() + steppedMs) / 1000}`]);
       return { steppedMs };
     },

@@ -7,6 +7,7 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import type { GroupUsage, GuestUsage } from './api.ts';
 import { readBootId } from './checkpoint/network.ts';
+import { isContainer } from './container.ts';
 import { readStat } from './gateway/snapshot.ts';
 
 const KERNEL_THREAD = 0x00200000;
@@ -41,7 +42,7 @@ export function readUsage(gateway: readonly number[], agent = process.pid): Gues
     gateway: sum(counted.filter(({ pid }) => members.has(pid))),
     others: sum(others),
     newest: newest ? { pid: newest.pid, program: newest.program, startedMs: newest.startedMs } : null,
-    writtenBytes: writtenBytes(readFileSync('/proc/diskstats', 'latin1')),
+    writtenBytes: isContainer() ? 0 : writtenBytes(readFileSync('/proc/diskstats', 'latin1')),
   };
 }
 

@@ -103,13 +103,20 @@ function seenLine({ unparkMs, firstHeldMs, heldPackets, heldConnections, sinkAns
   const parts: string[] = [];
   if (unparkMs !== null) parts.push(`awake after ${duration(unparkMs)}`);
   if (heldPackets === 0) parts.push('no packet had to wait');
-  else if (heldPackets !== null) {
-    const requests = heldConnections ? `, ${heldConnections} of them to open a connection` : '';
-    const longest = firstHeldMs === null ? '' : `, the first for ${duration(firstHeldMs)}`;
-    parts.push(`${heldPackets} packet${heldPackets === 1 ? '' : 's'} waited${requests}${longest}`);
-  }
+  else if (heldPackets !== null) parts.push(waitedLine(heldPackets, heldConnections ?? 0, firstHeldMs));
   if (sinkAnswers) parts.push(`the sink sent ${sinkAnswers} more meanwhile`);
   return parts.join('; ');
+}
+
+/** `3 packets and 1 connection request waited, the first for 144 ms` */
+function waitedLine(all: number, requests: number, firstMs: number | null): string {
+  const kinds = [count(all - requests, 'packet'), count(requests, 'connection request')].filter(Boolean);
+  const longest = firstMs === null ? '' : `${all > 1 ? ', the first for' : ''} ${duration(firstMs)}`;
+  return `${kinds.join(' and ')} waited${longest}`;
+}
+
+function count(number: number, what: string): string {
+  return number === 0 ? '' : `${number} ${what}${number === 1 ? '' : 's'}`;
 }
 
 function lossLine({ since, reason }: HypervisorLoss): string {
