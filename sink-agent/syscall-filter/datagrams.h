@@ -1,6 +1,6 @@
 /*
- * Datagrams that wait unread in the sockets of the set: CRIU drops them, so at a freeze they are copied for the VM. They stay
- * where they are, should the set run on here.
+ * Datagrams that wait unread in the sockets of the set: CRIU drops them, so before a dump they are copied for the VM. They stay
+ * where they are, should the dump fail and the set run on here.
  */
 #ifndef DATAGRAMS_H
 #define DATAGRAMS_H

@@ -2,7 +2,6 @@
 #include "filter.h"
 
 #include "connect-check.h"
-#include "datagrams.h"
 #include "quiesce.h"
 #include "ptrace.h"
 #include "report.h"
@@ -183,7 +182,6 @@ int filter_freeze(struct filter *filter)
 		error = quiesce_gather(filter, FREEZE_DEADLINE_MS);
 	if (filter->gate)
 		shut_gate(filter);
-	datagrams_each(&filter->set, report_returned);
 	for (struct thread *thread = filter->set.threads; thread; thread = thread->next) {
 		int unsettled = thread->stopped ? quiesce_settle(thread) : 0;
 		error = error ? error : unsettled;

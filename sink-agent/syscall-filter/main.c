@@ -3,10 +3,12 @@
  *   Lets the processes of a sink run only calls whose effect stays within state that the sink shares with the VM.
  *   Control: JSON lines on standard input, {"cmd":"go"} and {"cmd":"freeze"}; events as JSON lines on standard output.
  *   End of input, SIGTERM, SIGINT and SIGHUP mean freeze. Always ends with the cgroup frozen; exit status 0 when that is sure.
+ * syscall-filter --cgroup DIR --unread   prints the datagrams that wait in the sockets of a frozen set, see datagrams.h
  * syscall-filter --explain   prints the rules
  * syscall-filter [--allow FILE] --decide    tries them on lines of standard input, see explain.h
  */
 #define _GNU_SOURCE
+#include "datagrams.h"
 #include "explain.h"
 #include "filter.h"
 #include "guardian.h"
@@ -26,7 +28,7 @@
 struct options {
 	const char *cgroup, *external_file;
 	const struct profile *profile;
-	bool accept_triggers;
+	bool accept_triggers, unread;
 	struct gate_plan gate;
 };
 
@@ -39,6 +41,7 @@ static void usage(void)
 {
 	fputs("usage: syscall-filter --cgroup DIR [--external FILE] [--allow FILE] [--accept trigger|allow]\n"
 	      "                      [--gate QUEUE [--gate-ports PORT,...] [--check-port PORT]]\n"
+	      "       syscall-filter --cgroup DIR --unread\n"
 	      "       syscall-filter --explain | --decide\n", stderr);
 	exit(2);
 }
@@ -80,7 +83,7 @@ static struct options parse(int argc, char **argv)
 	static const struct option known[] = { { "cgroup", required_argument, NULL, 'c' }, { "external", required_argument, NULL, 'e' },
 		{ "accept", required_argument, NULL, 'a' }, { "allow", required_argument, NULL, 'l' }, { "gate", required_argument, NULL, 'g' },
 		{ "gate-ports", required_argument, NULL, 'p' }, { "check-port", required_argument, NULL, 'k' },
-		 { "explain", no_argument, NULL, 'x' }, { "decide", no_argument, NULL, 'd' },
+		{ "unread", no_argument, NULL, 'u' }, { "explain", no_argument, NULL, 'x' }, { "decide", no_argument, NULL, 'd' },
 		{ NULL, 0, NULL, 0 } };
 	struct options options = { .accept_triggers = true };
 	int option;
@@ -100,6 +103,8 @@ static struct options parse(int argc, char **argv)
 			parse_ports(optarg, &options.gate);
 		else if (option == 'l')
 			options.profile = read_profile(optarg);
+		else if (option == 'u')
+			options.unread = true;
 		else if (option == 'x')
 			report_rules(), exit(0);
 		else if (option == 'd')
@@ -175,6 +180,23 @@ static void serve(struct filter *filter, int guardian_pidfd)
 	}
 }
 
+static int add_thread(void *set, pid_t tid)
+{
+	return set_add(set, tid) || errno == ESRCH ? 0 : -errno;
+}
+
+static int print_unread(const struct cgroup *cgroup)
+{
+	struct set set = { 0 };
+	int count = cgroup_is_frozen(cgroup) ? cgroup_each_thread(cgroup, add_thread, &set) : -EBUSY;
+
+	if (count < 0)
+		report_error("look for unread datagrams", count);
+	else
+		datagrams_each(&set, report_returned);
+	return count < 0;
+}
+
 int main(int argc, char **argv)
 {
 	struct options options = parse(argc, argv);
@@ -184,6 +206,8 @@ int main(int argc, char **argv)
 
 	signal(SIGPIPE, SIG_IGN);
 	int error = cgroup_open(&cgroup, options.cgroup);
+	if (!error && options.unread)
+		return print_unread(&cgroup);
 	if (!error)
 		error = guardian_start(&guardian, &cgroup);
 	if (error) {

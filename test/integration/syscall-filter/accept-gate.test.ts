@@ -104,7 +104,14 @@ function inNamespace(name: string, argv: string[]): Running {
 }
 
 function burst(address: string, count: number): Running {
-  return inNamespace(CLIENT, [process.execPath, join(FIXTURES, 'burst.ts'), address, `${PORT}`, `${count}`]);
+  return inNamespace(CLIENT, [
+    process.execPath,
+    join(FIXTURES, 'burst.ts'),
+    address,
+    `${PORT}`,
+    `${count}`,
+    'welcome',
+  ]);
 }
 
 /** A client that says lines and keeps its connection. */

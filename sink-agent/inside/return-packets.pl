@@ -1,5 +1,5 @@
 #!/usr/bin/perl
-# Sends Ethernet frames out of a device of the sink, for the VM. Usage: return-requests.pl DEVICE; standard input: a frame in hexadecimal a line.
+# Sends Ethernet frames out of a device of the sink, for the VM. Usage: return-packets.pl DEVICE; standard input: a frame in hexadecimal a line.
 use strict;
 use warnings;
 
