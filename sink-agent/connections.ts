@@ -6,12 +6,9 @@
  * drops, so that nobody gets an answer which the VM might not stand by.
  */
 import { exec } from '../common/exec.ts';
-import type { Manifest, NetworkInterface } from '../criu/manifest.ts';
+import type { Manifest } from '../criu/manifest.ts';
 import type { ConnectionPolicy } from './api.ts';
 import { NO_STRAY_RESET } from './sandbox/network.ts';
-import type { ProcessIdentity } from './sandbox/process.ts';
-import { AGENT_FOLDER, enter } from './sandbox/sandbox.ts';
-import type { ReturnedSyn } from './syscall-filter.ts';
 
 export interface ConnectionPlan {
   /** TCP ports whose connections the processes accept here. */
@@ -60,26 +57,6 @@ export async function ensureConnectionRules(
       return exec([...inside, program, '--wait'], { input: connectionRules(family, device, plan) });
     }),
   );
-}
-
-/**
- * Sends connection requests that nobody has answered here to the VM, in their clients' names, by way of the bridges: flows
- * must lead to the VM by now. A client would ask again by itself, but only after a second.
- */
-export async function returnRequests(
-  init: ProcessIdentity,
-  { name, mac }: NetworkInterface,
-  requests: readonly ReturnedSyn[],
-): Promise<void> {
-  if (requests.length === 0) return;
-  const frames = requests.map(({ mac: client, packet }) => {
-    const etherType = packet.startsWith('6') ? '86dd' : '0800';
-    return `${mac.replaceAll(':', '')}${client}${etherType}${packet}\n`;
-  });
-  const [program = '', ...rest] = enter(init);
-  await exec([program, ...rest, `${AGENT_FOLDER}/programs/return-requests.pl`, name], {
-    input: frames.join(''),
-  });
 }
 
 /** What `iptables-restore` reads. */

@@ -9,13 +9,15 @@ import type { Manifest } from '../criu/manifest.ts';
 import type { TlsMaterial } from '../wire/tls.ts';
 import type { SinkState, SinkStatus } from './api.ts';
 import { abandonDump, dumpImage, treesGone, undoDump } from './checkpoint.ts';
-import { connectionPlan, ensureConnectionRules, returnRequests } from './connections.ts';
+import { connectionPlan, ensureConnectionRules } from './connections.ts';
 import { Container, type ContainerSurroundings } from './container.ts';
 import { ImageExchange } from './image-exchange.ts';
 import { Ledger, type LedgerOptions } from './ledger.ts';
 import { admit, mayHoldOnlyCopy, type SinkRequest } from './lifecycle.ts';
 import type { SinkRecord } from './record.ts';
+import { filterLines } from './restore/answers.ts';
 import { restoredTrees, restoreImage } from './restore/restore.ts';
+import { type ReturnedPacket, returnPackets, unreadDatagrams } from './returned.ts';
 import { setFrozen, treeProcesses } from './sandbox/cgroup.ts';
 import type { ProcessIdentity } from './sandbox/process.ts';
 import type { Trigger } from './trigger.ts';
@@ -51,6 +53,7 @@ export class Sink {
       binary: around.filterBinary,
       cgroup: this.#container.cgroup.processes,
       externalFile: join(around.stateDir, 'sinks', `${vm}.externals`),
+      allowFile: join(around.stateDir, 'sinks', `${vm}.allowed`),
       log,
       onTrigger: (trigger) => this.#stopped(trigger, null),
       onLost: (reason) => this.#stopped(null, reason),
@@ -94,7 +97,7 @@ export class Sink {
       await this.#ledger.step('restoring', { stepImageId: imageId });
       try {
         await this.#meetConnections(target.init.pid, image.manifest);
-        await restoreImage(target, image.manifest, images.path(this.vm, imageId));
+        await restoreImage(target, image.manifest, images.path(this.vm, imageId), this.record.allow ?? []);
         this.#manifest = { ...image.manifest, trees: await restoredTrees(target, image.manifest) };
         await this.#seize(this.#manifest);
       } catch (cause) {
@@ -144,19 +147,18 @@ export class Sink {
       await this.#watch.settled();
       const present = await this.#whole();
       const target = await this.#container.target();
-      const returned = this.#returnRequests(target.init);
       const originId = present.originId ?? present.imageId;
       const manifest = { ...present, imageId, originId, criuVersion: target.criuVersion };
       await this.#ledger.step('dumping', { stepImageId: imageId });
-      await images.begin(manifest);
+      const [untaken] = await Promise.all([this.#untaken(manifest), images.begin(manifest)]);
       try {
         await dumpImage(target, manifest, images.dumpingPath(this.vm, imageId));
-        await returned;
       } catch (cause) {
         await this.#afterFailedDump(cause);
         throw cause;
       }
-      return this.#dumped(imageId);
+      const [image] = await Promise.all([this.#dumped(imageId), this.#returnPackets(target.init, untaken)]);
+      return image;
     });
   }
 
@@ -263,7 +265,8 @@ export class Sink {
   }
 
   #seize(manifest: Manifest): Promise<void> {
-    return this.#watch.seize(manifest.trees, connectionPlan(this.record.connections, manifest));
+    const allow = filterLines(this.record.allow ?? [], manifest.files);
+    return this.#watch.seize(manifest.trees, connectionPlan(this.record.connections, manifest), allow);
   }
 
   async #meetConnections(pid: number, manifest: Manifest): Promise<void> {
@@ -272,13 +275,25 @@ export class Sink {
     if (device) await ensureConnectionRules(pid, device.name, connectionPlan(connections, manifest));
   }
 
-  /** The flows lead to the VM by now. What is lost here the client sends again. */
-  async #returnRequests(init: ProcessIdentity): Promise<void> {
+  /** What came for the processes and nobody has taken. Nothing reaches the sink any more, and they have stopped. */
+  async #untaken({ listeners }: Manifest): Promise<ReturnedPacket[]> {
     const requests = this.#watch.takeReturned();
+    if (!listeners.some(({ protocol }) => protocol === 'udp')) return requests;
+    const { filterBinary } = this.#around;
+    const datagrams = await unreadDatagrams(filterBinary, this.#container.cgroup.processes).catch(
+      (error: unknown) => {
+        this.#log.warn('sink.unread', { error });
+        return [];
+      },
+    );
+    return [...requests, ...datagrams];
+  }
+
+  async #returnPackets(init: ProcessIdentity, packets: readonly ReturnedPacket[]): Promise<void> {
     const [device] = this.record.network.interfaces;
-    if (!device || requests.length === 0) return;
-    this.#log.info('sink.returned', { requests: requests.length });
-    await returnRequests(init, device, requests).catch((error: unknown) =>
+    if (!device || packets.length === 0) return;
+    this.#log.info('sink.returned', { packets: packets.length });
+    await returnPackets(init, device, packets).catch((error: unknown) =>
       this.#log.warn('sink.return', { error }),
     );
   }

@@ -12,6 +12,7 @@ import { createInterface } from 'node:readline';
 import type { Readable, Writable } from 'node:stream';
 import { SeamlessError } from '../common/errors.ts';
 import type { Log } from '../common/log.ts';
+import type { ReturnedPacket } from './returned.ts';
 import type { Trigger } from './trigger.ts';
 
 export interface SyscallFilterOptions {
@@ -21,6 +22,8 @@ export interface SyscallFilterOptions {
   cgroup: string;
   /** JSON lines `{"pid":…,"fd":…}` (container's numbers): descriptors whose other end stayed in the VM. */
   externalFile?: string;
+  /** What the profile allows beyond the rules, as restore/answers.ts writes it. */
+  allowFile?: string;
   /** Whether an accepted connection is itself activity (`trigger`) or only what is done with it (`allow`). */
   accept: 'trigger' | 'allow';
   /** Ports whose connections are accepted here, and where connect checks are answered; see connections.ts for the rules. */
@@ -36,14 +39,8 @@ export interface SyscallFilterExit {
   trigger: Trigger | null;
   /** Messages of the filter's errors. */
   errors: string[];
-  /** Connection requests that nobody has answered: the VM must get them. */
-  returned: ReturnedSyn[];
-}
-
-/** A client's SYN: its Ethernet address and the IP packet, in hexadecimal. */
-export interface ReturnedSyn {
-  mac: string;
-  packet: string;
+  /** What the VM must get, see returned.ts. */
+  returned: ReturnedPacket[];
 }
 
 export interface SyscallFilter {
@@ -63,7 +60,7 @@ type FilterEvent =
   | { event: 'frozen' }
   | ({ event: 'trigger' } & Trigger & { args: string[]; handledUs: number })
   | { event: 'exited'; pid: number; program: string; status?: number; signal?: number }
-  | ({ event: 'returned' } & ReturnedSyn)
+  | ({ event: 'returned' } & ReturnedPacket)
   | { event: 'error'; step: string; message: string };
 
 const SEIZE_DEADLINE_MS = 10_000;
@@ -74,6 +71,7 @@ export async function startSyscallFilter(options: SyscallFilterOptions): Promise
   const { log } = options;
   const args = ['--cgroup', options.cgroup, '--accept', options.accept];
   if (options.externalFile !== undefined) args.push('--external', options.externalFile);
+  if (options.allowFile !== undefined) args.push('--allow', options.allowFile);
   args.push(...gateArguments(options));
   const child = spawn(options.binary, args, { stdio: ['pipe', 'pipe', 'pipe'] });
 
@@ -165,8 +163,18 @@ function parse(line: string): FilterEvent {
 }
 
 function triggerOf(event: Extract<FilterEvent, { event: 'trigger' }>): Trigger {
-  const { pid, tid, program, syscall, nr, detail, rule, fd } = event;
-  return { pid, tid, program, syscall, nr, detail, rule, ...(fd ? { fd } : {}) };
+  const { pid, tid, program, syscall, nr, detail, rule, fd, client } = event;
+  return {
+    pid,
+    tid,
+    program,
+    syscall,
+    nr,
+    detail,
+    rule,
+    ...(fd ? { fd } : {}),
+    ...(client ? { client } : {}),
+  };
 }
 
 async function within<T>(milliseconds: number, what: string, answer: Promise<T>): Promise<T> {

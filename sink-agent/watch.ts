@@ -13,13 +13,9 @@ import { SeamlessError } from '../common/errors.ts';
 import type { Log } from '../common/log.ts';
 import type { ProcessTree } from '../criu/manifest.ts';
 import { type ConnectionPlan, QUEUE } from './connections.ts';
+import type { ReturnedPacket } from './returned.ts';
 import { waitFrozen } from './sandbox/cgroup.ts';
-import {
-  type ReturnedSyn,
-  type SyscallFilter,
-  type SyscallFilterExit,
-  startSyscallFilter,
-} from './syscall-filter.ts';
+import { type SyscallFilter, type SyscallFilterExit, startSyscallFilter } from './syscall-filter.ts';
 import type { Trigger } from './trigger.ts';
 
 export interface WatchOptions {
@@ -29,6 +25,8 @@ export interface WatchOptions {
   cgroup: string;
   /** Where the list of descriptors for the filter is written. */
   externalFile: string;
+  /** Where what the profile allows is written. */
+  allowFile: string;
   log: Log;
   /** Activity has been stopped; `settled` tells when all are frozen. */
   onTrigger: (trigger: Trigger) => void;
@@ -42,7 +40,7 @@ const UNTRACED_MS = 10_000;
 export class Watch {
   readonly #options: WatchOptions;
   #filter: SyscallFilter | null = null;
-  #returned: ReturnedSyn[] = [];
+  #returned: ReturnedPacket[] = [];
   /** Resolves when the last filter has ended and its end has been seen to. */
   #settled: Promise<void> = Promise.resolve();
 
@@ -54,18 +52,20 @@ export class Watch {
     return this.#filter !== null;
   }
 
-  /** Puts every process under a filter, stopped. The cgroup is frozen before and after. */
-  async seize(trees: readonly ProcessTree[], plan: ConnectionPlan): Promise<void> {
-    const { binary, cgroup, externalFile, log, onTrigger } = this.#options;
+  /** Puts every process under a filter, stopped. The cgroup is frozen before and after. @param allow as restore/answers.ts writes it. */
+  async seize(trees: readonly ProcessTree[], plan: ConnectionPlan, allow: string): Promise<void> {
+    const { binary, cgroup, externalFile, allowFile, log, onTrigger } = this.#options;
     await this.#settled;
     const ends = trees.flatMap(({ externals }) => externals.flatMap(({ descriptors }) => descriptors));
     await writeFile(externalFile, ends.map(({ pid, fd }) => `${JSON.stringify({ pid, fd })}\n`).join(''));
+    await writeFile(allowFile, allow);
     const { gatedPorts, checkPort } = plan;
     // Other ports' connections are held outside until the VM can take them: one that is accepted here all the same is activity.
     const filter = await startSyscallFilter({
       binary,
       cgroup,
       externalFile,
+      ...(allow === '' ? {} : { allowFile }),
       accept: 'trigger',
       ...(gatedPorts.length > 0 || checkPort !== null
         ? { gate: { queue: QUEUE, ports: gatedPorts, checkPort } }
@@ -103,8 +103,8 @@ export class Watch {
     await waitFrozen(this.#options.cgroup);
   }
 
-  /** Connection requests that came here and that nobody has answered, since the last freeze; each is given once. */
-  takeReturned(): ReturnedSyn[] {
+  /** What came here and nobody has taken, as it was at the last freeze; given once. */
+  takeReturned(): ReturnedPacket[] {
     return this.#returned.splice(0);
   }
 
