@@ -17,8 +17,11 @@ import type { ParkState } from '../sagas/park.ts';
 import type { Held } from '../sagas/ports.ts';
 import type { UnparkState } from '../sagas/unpark.ts';
 import { decide } from './admission.ts';
+import { parkEvent, unparkEvent } from './outcome.ts';
+import { recoveredState } from './recovered-state.ts';
 import { type Parked, transition, type VmEvent, type VmState, type Wake } from './state.ts';
 import { heldWake, manualWake, sinkWake } from './wake.ts';
+import { WakeRetry } from './wake-retry.ts';
 import type { WakeWatch } from './wake-watch.ts';
 
 export interface DriverDeps {
@@ -45,19 +48,15 @@ export interface Reply {
   operation: string | null;
 }
 
-const RETRY_FIRST_MS = 1000;
-const RETRY_MOST_MS = 60_000;
-
 export class VmDriver {
   readonly #deps: DriverDeps;
   readonly #log: Log;
+  readonly #retry = new WakeRetry();
   #state: VmState = { kind: 'awake' };
   #since = Date.now();
   #wanted = new AbortController();
   #pendingWake: Wake | null = null;
   #afterPark: PromiseWithResolvers<Reply> | null = null;
-  #failedWakes = 0;
-  #retry: NodeJS.Timeout | null = null;
   #running: Promise<void> = Promise.resolve();
   #stopped = false;
 
@@ -81,18 +80,13 @@ export class VmDriver {
   /** Takes up the state of the journal; an interrupted saga goes on in the background. */
   start(): void {
     const { journal, vm } = this.#deps;
-    const record = journal.last(vm, 'vmState');
-    if (record) {
-      this.#state = record.body.state as VmState;
-      this.#since = record.atMs;
+    const recovered = recoveredState(journal, vm);
+    if (recovered) {
+      this.#state = recovered.state;
+      this.#since = recovered.since;
     }
     const state = this.#state;
     if (state.kind === 'parking') {
-      // The phase is not written with each pivot; the saga’s own records say it.
-      const passed = journal
-        .ofSaga(state.operation)
-        .some(({ step, event }) => step === 'flip' && event === 'succeeded');
-      if (passed) this.#state = { ...state, phase: 'after-pivot' };
       this.#run('park', state.operation, 'recovered');
     } else if (state.kind === 'unparking') {
       this.#run('unpark', state.operation, 'recovered');
@@ -145,7 +139,7 @@ export class VmDriver {
     if (decision.kind !== 'accept') return this.#log.debug('wake.ignored', { state: this.#state.kind });
     this.#log.info('wake', { cause: wake.cause, detail: wake.trigger?.detail });
     if (decision.action === 'startUnpark') {
-      if (this.#retry === null) this.#startUnpark(wake);
+      if (!this.#retry.isWaiting) this.#startUnpark(wake);
       else this.#wakeLater(wake);
       return;
     }
@@ -185,7 +179,7 @@ export class VmDriver {
   stop(): void {
     this.#stopped = true;
     this.#deps.watch.stop();
-    if (this.#retry) clearTimeout(this.#retry);
+    this.#retry.cancel();
   }
 
   #sinkOwns(): boolean {
@@ -204,8 +198,7 @@ export class VmDriver {
 
   #startUnpark(wake: Wake): string {
     const operation = this.#newOperation('unpark');
-    if (this.#retry) clearTimeout(this.#retry);
-    this.#retry = null;
+    this.#retry.cancel();
     const isRecorded = wake === this.#pendingWake;
     this.#pendingWake = null;
     const event: VmEvent = { type: 'unparkStarted', operation };
@@ -261,22 +254,14 @@ export class VmDriver {
   }
 
   #parkEnded(outcome: SagaOutcome<ParkState>): void {
+    this.#apply(parkEvent(this.name, outcome));
     if (outcome.kind === 'unwound') {
       this.#pendingWake = null;
-      this.#apply({ type: 'parkUnwound' });
       return this.#settleAfterPark({ already: true, operation: null });
     }
-    const { imageId, sinkPort = '', listeners = [] } = outcome.state;
-    const parked: Parked = { imageId, sinkPort, listeners };
     if (outcome.kind === 'stuck') {
-      // Unwinding: the VM’s image is the good one. Forward: at the flip or after it, so the sink’s processes are.
-      this.#apply({
-        ...this.#stuck(outcome),
-        owner: outcome.direction === 'forward' ? { at: 'sink', parked } : { at: 'vm' },
-      });
       return this.#settleAfterPark(new SeamlessError('VM_STUCK', outcome.error.message));
     }
-    this.#apply({ type: 'parkSucceeded', parked });
     if (this.#pendingWake) {
       return this.#settleAfterPark({ already: false, operation: this.#startUnpark(this.#pendingWake) });
     }
@@ -284,36 +269,18 @@ export class VmDriver {
   }
 
   #unparkEnded(outcome: SagaOutcome<UnparkState>): void {
-    const state = this.#state;
-    if (outcome.kind === 'succeeded') {
-      this.#failedWakes = 0;
-      const operation = this.#operation();
-      this.#apply({ type: 'unparkSucceeded' });
-      if (operation !== null) this.#deps.watch.begin(operation);
-      return;
-    }
-    if (outcome.kind === 'stuck') {
-      if (state.kind !== 'unparking') throw new SeamlessError('INTERNAL', 'Expected to be unparking');
-      // Also when the VM may have the processes already: another unpark looks before each step.
-      return this.#apply({ ...this.#stuck(outcome), owner: { at: 'sink', parked: state.parked } });
-    }
-    this.#apply({ type: 'unparkUnwound' });
-    const afterMs = Math.min(RETRY_MOST_MS, RETRY_FIRST_MS * 2 ** this.#failedWakes);
-    this.#failedWakes += 1;
-    this.#retry = setTimeout(() => this.#retryWake(), afterMs);
+    const operation = this.#operation();
+    this.#apply(unparkEvent(this.name, outcome, this.#state));
+    if (outcome.kind === 'unwound') return this.#retry.failed(() => this.#retryWake());
+    if (outcome.kind === 'stuck') return;
+    this.#retry.succeeded();
+    if (operation !== null) this.#deps.watch.begin(operation);
   }
 
   #retryWake(): void {
-    this.#retry = null;
     if (this.#stopped || this.#state.kind !== 'parked') return;
     if (this.#pendingWake) this.#startUnpark(this.#pendingWake);
     else this.lookAgain();
-  }
-
-  #stuck(outcome: Extract<SagaOutcome<object>, { kind: 'stuck' }>) {
-    const { step, error } = outcome;
-    const next = `Mend the cause, then run \`seamless unpark ${this.name} --force\`: it looks before each step and is safe.`;
-    return { type: 'sagaStuck', step, error, next } as const;
   }
 
   #settleAfterPark(result: Reply | SeamlessError): void {
