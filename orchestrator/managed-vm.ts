@@ -96,6 +96,7 @@ export function manageVm(deps: ManagedVmDeps): ManagedVm & { start(): void; clos
     held: () => network.held(),
     sink: () => deps.sinkAgent.call('status', { vm: vm.name }),
     reassert: ({ sinkPort, listeners }) => network.toSink(sinkPort, listeners),
+    hypervisorLost: () => hypervisor.loss !== null,
     watch: new WakeWatch({
       ...{ vm: vm.name, journal, log },
       usage: (gateway) => vmAgent.call('usage', { gateway }, { timeoutMs: 10_000 }),
@@ -106,7 +107,7 @@ export function manageVm(deps: ManagedVmDeps): ManagedVm & { start(): void; clos
   const hypervisor = new HypervisorWatch({
     ...{ vm: vm.name, qmp, journal, log },
     state: () => driver.state.kind,
-    onBack: () => driver.lookAgain(),
+    onBack: () => driver.retryWake(),
   });
   vmHost.onUp(() => driver.lookAgain());
   deps.sinkHost.onUp(() => driver.lookAgain());

@@ -115,7 +115,8 @@ export function eventOf(record: JournalRecord): ApiEvent | null {
     case 'wake': {
       const { operation, ...rest } = body;
       const wake = rest as unknown as Wake;
-      const detail = wakeLine(wake);
+      // Without an operation it has to wait: for the end of a park, a retry, a hypervisor.
+      const detail = operation === null ? wakeLine(wake).replace(/^woken/, 'wanted') : wakeLine(wake);
       return { ...common, type: 'wake', event: wake.cause, operation: operation as string, detail, wake };
     }
     case 'wakeWatched':

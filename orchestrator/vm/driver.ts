@@ -36,6 +36,8 @@ export interface DriverDeps {
   sink(): Promise<SinkStatus | null>;
   /** Puts the flows of a parked VM back, after its bridges have forgotten them. */
   reassert(parked: Parked): Promise<void>;
+  /** Its QEMU has gone: a wake would only disturb the sink. */
+  hypervisorLost(): boolean;
   /** Judges each wake by what the VM does afterwards. */
   watch: Pick<WakeWatch, 'begin' | 'resume' | 'leave' | 'stop'>;
   /** The journal can’t be written, or the engine has a defect: the process must end and recover. */
@@ -139,11 +141,19 @@ export class VmDriver {
     if (decision.kind !== 'accept') return this.#log.debug('wake.ignored', { state: this.#state.kind });
     this.#log.info('wake', { cause: wake.cause, detail: wake.trigger?.detail });
     if (decision.action === 'startUnpark') {
-      if (!this.#retry.isWaiting) this.#startUnpark(wake);
+      const mustWait = this.#retry.isWaiting || this.#deps.hypervisorLost();
+      if (!mustWait) this.#startUnpark(wake);
       else this.#wakeLater(wake);
       return;
     }
     this.#wakeLater(wake);
+  }
+
+  /** A wake that failed or had to wait is tried again, if anybody still wants the VM. */
+  retryWake(): void {
+    if (this.#stopped || this.#state.kind !== 'parked') return;
+    if (this.#pendingWake && !this.#deps.hypervisorLost()) this.#startUnpark(this.#pendingWake);
+    else this.lookAgain();
   }
 
   /** What the sink agent says of this VM’s sink, at a change and at each connection. */
@@ -271,16 +281,10 @@ export class VmDriver {
   #unparkEnded(outcome: SagaOutcome<UnparkState>): void {
     const operation = this.#operation();
     this.#apply(unparkEvent(this.name, outcome, this.#state));
-    if (outcome.kind === 'unwound') return this.#retry.failed(() => this.#retryWake());
+    if (outcome.kind === 'unwound') return this.#retry.failed(() => this.retryWake());
     if (outcome.kind === 'stuck') return;
     this.#retry.succeeded();
     if (operation !== null) this.#deps.watch.begin(operation);
-  }
-
-  #retryWake(): void {
-    if (this.#stopped || this.#state.kind !== 'parked') return;
-    if (this.#pendingWake) this.#startUnpark(this.#pendingWake);
-    else this.lookAgain();
   }
 
   #settleAfterPark(result: Reply | SeamlessError): void {

@@ -118,6 +118,6 @@ function nextStep(vm: string, state: VmState['kind']): string {
   }
   return (
     'Its memory is lost. Its gateway processes live on in its sink, the only copy: it goes on answering and is never ' +
-    `destroyed. Look at the host of ${vm} and at the log of its QEMU; wakes are tried again until QEMU is back.`
+    `destroyed. Look at the host of ${vm} and at the log of its QEMU. Whoever wants the VM waits until QEMU is back.`
   );
 }

@@ -40,6 +40,7 @@ export interface Driven {
   readings: (GuestUsage | null | Promise<GuestUsage>)[];
   /** The PIDs that were asked for. */
   asked: number[][];
+  hypervisor: { lost: boolean };
 }
 
 export function drive(world: World, journal: Journal, over: { windowMs?: number } = {}): Driven {
@@ -47,6 +48,7 @@ export function drive(world: World, journal: Journal, over: { windowMs?: number 
   const quick = { persistMs: 20, retryAfterMs: 1 };
   const readings: Driven['readings'] = [IDLE];
   const asked: Driven['asked'] = [];
+  const hypervisor = { lost: false };
   const watch = new WakeWatch({
     vm: 'vm1',
     journal,
@@ -69,10 +71,11 @@ export function drive(world: World, journal: Journal, over: { windowMs?: number 
     held: () => ports.network.held(),
     sink: () => ports.sinkAgent.call('status', { vm: 'vm1' }),
     reassert: ({ sinkPort, listeners }) => ports.network.toSink(sinkPort, listeners),
+    hypervisorLost: () => hypervisor.lost,
     watch,
     onFatal: (error) => {
       throw error;
     },
   });
-  return { driver, watch, readings, asked };
+  return { driver, watch, readings, asked, hypervisor };
 }

@@ -191,6 +191,26 @@ test('a sink that was stopped again while a wake failed wakes the VM at the retr
   expect(driver.state).toEqual({ kind: 'awake' });
 });
 
+test('a VM whose QEMU is known to have gone is not tried to be woken, and is once QEMU is back', async () => {
+  const { driver, world, journal, hypervisor } = setUp();
+  driver.park();
+  await driver.idle();
+  hypervisor.lost = true;
+  driver.wake(SYSCALL);
+  driver.wake(SYSCALL);
+  await driver.idle();
+  expect(driver.state.kind).toBe('parked');
+  expect(world.sink?.state).toBe('running');
+  expect(journal.all('vm1', 'wake').map(({ body }) => body.operation)).toEqual([null]);
+  driver.retryWake();
+  expect(driver.state.kind).toBe('parked');
+  hypervisor.lost = false;
+  driver.retryWake();
+  await driver.idle();
+  expect(driver.state.kind).toBe('awake');
+  expect(journal.all('vm1', 'wake')).toHaveLength(1);
+});
+
 test('a park that fails says why, and the VM is as before', async () => {
   const { driver, world, journal } = setUp();
   world.fault = (_call, name) => {
@@ -278,10 +298,10 @@ test('a packet that waits when the orchestrator comes back wakes the VM', async 
 function setUp(over: { world?: World; journal?: Journal } = {}) {
   const world = over.world ?? new World();
   const journal = over.journal ?? openJournal(':memory:');
-  const { driver, readings } = drive(world, journal);
+  const { driver, hypervisor } = drive(world, journal);
   driver.start();
   onTestFinished(() => driver.stop());
-  return { driver, world, journal, readings };
+  return { driver, world, journal, hypervisor };
 }
 
 /** Parked again, since the VM could not be switched on; the retry waits for the clock. */
