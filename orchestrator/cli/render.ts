@@ -1,5 +1,4 @@
 /** What the CLI prints for people. Pure. */
-import type { GatewayScan } from '../../vm-agent/api.ts';
 import type { ApiEvent } from '../api/events.ts';
 import type { VmDetail, VmSummary } from '../api/vms.ts';
 import type { HypervisorLoss } from '../vm/hypervisor-watch.ts';
@@ -7,6 +6,7 @@ import type { Operation } from '../vm/operation.ts';
 import type { Wake } from '../vm/state.ts';
 import { wakeLine } from '../vm/wake.ts';
 import { type ClientView, verdictLine, type WakeCounts, type WakeReport } from '../vm/wake-report.ts';
+import { gatewaysText } from './render-gateways.ts';
 
 export function vmTable(vms: readonly VmSummary[]): string {
   if (vms.length === 0) return 'No VM is registered.';
@@ -39,27 +39,7 @@ export function vmText(vm: VmDetail): string {
     ...(vm.stuck ? [['stuck', `at ${vm.stuck.step}: ${vm.stuck.message}`]] : []),
     ...(vm.stuck ? [['do', vm.stuck.next]] : []),
   ];
-  return [table(lines), ...(vm.gateways ? ['', scanText(vm.gateways)] : [])].join('\n');
-}
-
-export function scanText({ processes, listeners, refusals }: GatewayScan): string {
-  const lines = processes.map(
-    ({ program, pid, unit, because }) => `${program}[${pid}] of ${unit}: ${because}`,
-  );
-  const ports = listeners.map(
-    ({ protocol, address, port, program }) => `${protocol} ${address}:${port} ${program}`,
-  );
-  const reasons = refusals.map(
-    ({ program, pid, reason, remedy }) => `${program}[${pid}]: ${reason}; ${remedy}`,
-  );
-  return [
-    `Gateway processes: ${lines.length}`,
-    ...lines.map((line) => `  ${line}`),
-    `Listening: ${ports.join(', ') || 'nothing'}`,
-    ...(reasons.length > 0
-      ? ['Can’t be parked:', ...reasons.map((line) => `  ${line}`)]
-      : ['Can be parked.']),
-  ].join('\n');
+  return [table(lines), ...(vm.gateways ? ['', gatewaysText(vm.gateways)] : [])].join('\n');
 }
 
 /** Why the VM is as it is: its state, what woke it, what the clients saw of that, and whether it was needed. */
