@@ -110,7 +110,7 @@ async function assertUnused(root: string): Promise<void> {
     if (mounts.includes(`lowerdir=${root}`))
       throw new SeamlessError(
         'REQUEST_INVALID',
-        `a sink stands on ${root} (process ${pid} is in it); unpark its VM first, or build under another --name`,
+        `a sink or a native VM stands on ${root} (process ${pid} is in it); unpark the VM or take the lab down first, or build under another --name`,
       );
   }
 }

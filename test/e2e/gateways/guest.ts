@@ -66,6 +66,14 @@ export class Guest {
       }
   }
 
+  /** Stops units; one that is not there is stopped. */
+  async stop(units: readonly string[]): Promise<void> {
+    const isStopped = (error: Error) => {
+      if (!error.message.includes('not loaded')) throw error;
+    };
+    await Promise.all(units.map((unit) => this.run('systemctl', 'stop', unit).catch(isStopped)));
+  }
+
   /** Waits until something listens on the port. */
   async listening(port: number, protocol: 'tcp' | 'udp' = 'tcp'): Promise<void> {
     const deadline = performance.now() + ACTIVE_MS;

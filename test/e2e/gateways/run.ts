@@ -123,7 +123,7 @@ async function obeys({ guest, net }: GatewayStage, application: Application, uni
   if (restarted.MainPID === MainPID && MainPID !== '0') throw new Error(`${unit} was not restarted`);
   await application.visit(net);
   if ((await lines()) <= told) throw new Error(`The journal of ${unit} says nothing of its restart`);
-  await guest.run('systemctl', 'stop', ...application.units);
+  await guest.stop(application.units);
   const { ActiveState } = await guest.facts(unit);
   if (ActiveState !== 'inactive')
     throw new Error(`Expected ${unit} to be inactive once stopped, got ${ActiveState}`);
@@ -157,14 +157,9 @@ async function awake({ api, vm }: GatewayStage, outcome: Outcome): Promise<void>
   await poll(AWAKE_MS, 'the VM to be awake', async () => (await stateOf(api, vm)) === 'awake' || null);
   const { lastUnpark } = await api.get<{ lastUnpark: Operation | null }>(`/v1/vms/${vm}`);
   outcome.wakeMs.push(lastUnpark?.ms ?? 0);
-  const { program, pid, syscall, detail } = {
-    program: null,
-    pid: null,
-    syscall: '',
-    detail: '',
-    ...lastUnpark?.trigger,
-  };
-  outcome.triggers.push(program ? `${program}[${pid}]: ${syscall}${detail}` : (lastUnpark?.cause ?? '?'));
+  const trigger = lastUnpark?.trigger;
+  const isCall = trigger && 'program' in trigger && trigger.program;
+  outcome.triggers.push(isCall ? `${trigger.program}: ${trigger.detail}` : (lastUnpark?.cause ?? '?'));
 }
 
 async function staysParked({ api, vm }: GatewayStage, work: () => Promise<unknown>): Promise<void> {
@@ -196,7 +191,7 @@ async function tidy(stage: GatewayStage, application: Application): Promise<bool
   try {
     if ((await stateOf(api, vm)) !== 'awake') await api.post(`/v1/vms/${vm}/unpark`);
     await poll(AWAKE_MS, 'the VM to be awake', async () => (await stateOf(api, vm)) === 'awake' || null);
-    await guest.run('systemctl', 'stop', ...application.units);
+    await guest.stop(application.units);
     await guest.run('systemctl', 'reset-failed');
     return true;
   } catch {

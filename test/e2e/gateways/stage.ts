@@ -46,7 +46,10 @@ export async function makeStage(
   const signal = AbortSignal.timeout(UP_MS);
   const state = await bringUp({ lab, vms, source: SOURCE, services: true, native, report, signal });
   const guest = new Guest(lab, state, VM);
-  await guest.run('systemctl', 'stop', ...units);
+  await guest.stop(units).catch(async (thrown) => {
+    await takeDown(lab, report);
+    throw thrown;
+  });
   return {
     vm: VM,
     guest,
