@@ -32,7 +32,9 @@ export interface ParkState {
   residentAfterBytes?: number;
 }
 
+/** For a sink beside its image, which is there up to three times: as received, as processes, and as what goes back. */
 const SINK_ROOM_BYTES = 64 * 1024 * 1024;
+const IMAGE_COPIES = 3;
 
 export function parkSaga(ports: Ports): SagaDefinition<ParkState> {
   const { vm, vmAgent, sinkAgent, network } = ports;
@@ -183,10 +185,11 @@ async function admit(ports: Ports, { signal }: StepContext): Promise<Partial<Par
   if (scan.processes.length === 0) {
     throw new SeamlessError('VM_UNPARKABLE', `${vm} has no process that waits on the network`);
   }
-  if (server.memoryAvailableBytes < SINK_ROOM_BYTES) {
+  const room = SINK_ROOM_BYTES + IMAGE_COPIES * scan.imageBytes;
+  if (server.memoryAvailableBytes < room) {
     throw new SeamlessError(
       'AGENT_REFUSED',
-      `Sink server ${server.name} has less than 64 MiB of memory left`,
+      `Expected ${mebibytes(room)} MiB of free memory on sink server ${server.name}, got ${mebibytes(server.memoryAvailableBytes)} MiB; free some, or name another sink server for ${vm}`,
     );
   }
   await forgetOldSink(ports, signal);
@@ -244,4 +247,8 @@ async function switchOff(
     log.error('switchOff.failed', { error });
     return { off: false };
   }
+}
+
+function mebibytes(bytes: number): number {
+  return Math.round(bytes / 2 ** 20);
 }
