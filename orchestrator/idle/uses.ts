@@ -11,8 +11,12 @@ const WEEK_HOURS = 168;
 const FADING = 0.8;
 /** A pause as long as this ends a use. */
 const PAUSE_MS = 5 * 60_000;
-/** How far the expected beginning moves towards a later one, each time. An earlier one counts at once. */
+/** How far the earliest beginning moves towards a later one, each time. An earlier one counts at once. */
 const LATER = 0.25;
+/** How far the usual beginning moves towards each one. */
+const USUAL = 0.3;
+/** A beginning that usually comes so long after the earliest one is not foreseen: to wait for it would cost more than it spares. */
+const MOST_SPREAD_MS = 20 * 60_000;
 /** 1970-01-01 was a Thursday; hour 0 is Sunday's first. */
 const EPOCH_HOUR = 4 * 24;
 
@@ -21,7 +25,7 @@ export interface Forecast {
   nextUse: number | null;
   /** 0 to 1: the chance of the use, or of none when `nextUse` is null. */
   confidence: number;
-  /** The use begins a period of use; else it is one of many in such a period, which began before. */
+  /** The use begins a period of use, at a time that is known well enough to be awake for it. */
   begins: boolean;
   /** This hour and the next one are expected to pass without a use. */
   quiet: boolean;
@@ -33,14 +37,16 @@ export interface UsesRecord {
   used: number[];
   onsets: number[];
   first: number[];
+  usual: number[];
 }
 
 export class Uses {
   readonly #seen = new Float32Array(WEEK_HOURS);
   readonly #used = new Float32Array(WEEK_HOURS);
   readonly #onsets = new Float32Array(WEEK_HOURS);
-  /** Milliseconds into the hour at which its use begins. */
+  /** Milliseconds into the hour at which its use begins: at the earliest, and usually. */
   readonly #first = new Float32Array(WEEK_HOURS);
+  readonly #usual = new Float32Array(WEEK_HOURS);
   #hour = -1;
   #hourUsed = false;
   #hourOnsets = 0;
@@ -84,15 +90,11 @@ export class Uses {
 
   /** The chance, 0 to 1, that the VM is used in that hour of the week. */
   chance(slot: number): number {
-    const hourOfDay = slot % 24;
-    const isWeekend = (day: number) => day === 0 || day === 6;
-    const weekend = isWeekend(Math.floor(slot / 24));
     let seen = 0;
     let used = 0;
-    for (let day = 0; day < 7; day++) {
-      if (isWeekend(day) !== weekend) continue;
-      seen += this.#seen[day * 24 + hourOfDay] as number;
-      used += this.#used[day * 24 + hourOfDay] as number;
+    for (const alike of alikeTo(slot)) {
+      seen += this.#seen[alike] as number;
+      used += this.#used[alike] as number;
     }
     const others = (used + 1) / (seen + 2);
     return ((this.#used[slot] as number) + others) / ((this.#seen[slot] as number) + 1);
@@ -105,11 +107,9 @@ export class Uses {
     const following = this.chance(slotOf(hour + 1));
     const quiet = 1 - current >= confidence && 1 - following >= confidence;
     if (current >= confidence) {
-      const begins = this.chance(slotOf(hour - 1)) < confidence;
-      const onset = this.#onsetOf(hour);
-      if (begins && onset > now && this.#lastUse < hour * HOUR) {
-        return { nextUse: onset, confidence: current, begins, quiet };
-      }
+      const isFirst = this.chance(slotOf(hour - 1)) < confidence && this.#lastUse < hour * HOUR;
+      const { atMs, begins } = this.#onsetOf(hour, confidence);
+      if (isFirst && atMs > now) return { nextUse: atMs, confidence: current, begins, quiet };
       const slot = slotOf(hour);
       const perHour = (this.#onsets[slot] as number) / Math.max(this.#seen[slot] as number, 1);
       if (perHour > 0) return { nextUse: now + HOUR / perHour, confidence: current, begins: false, quiet };
@@ -117,12 +117,8 @@ export class Uses {
     const ahead = this.#nextPeriod(hour, confidence);
     if (ahead === 0)
       return { nextUse: null, confidence: 1 - Math.max(current, following), begins: false, quiet };
-    return {
-      nextUse: this.#onsetOf(hour + ahead),
-      confidence: this.chance(slotOf(hour + ahead)),
-      begins: true,
-      quiet,
-    };
+    const { atMs, begins } = this.#onsetOf(hour + ahead, confidence);
+    return { nextUse: atMs, confidence: this.chance(slotOf(hour + ahead)), begins, quiet };
   }
 
   toRecord(): UsesRecord {
@@ -132,23 +128,22 @@ export class Uses {
       used: from(this.#used),
       onsets: from(this.#onsets),
       first: from(this.#first),
+      usual: from(this.#usual),
     };
   }
 
   /** @returns null when the record is not one, so that learning begins anew */
   static fromRecord(record: unknown): Uses | null {
     const uses = new Uses();
-    const { seen, used, onsets, first } = (record ?? {}) as Partial<UsesRecord>;
-    const isColumn = (value: unknown): value is number[] =>
-      Array.isArray(value) &&
-      value.length === WEEK_HOURS &&
-      value.every((each) => Number.isFinite(each) && each >= 0);
-    if (!isColumn(seen) || !isColumn(used) || !isColumn(onsets) || !isColumn(first)) return null;
+    const { seen, used, onsets, first, usual } = (record ?? {}) as Partial<UsesRecord>;
+    if (!isColumn(seen) || !isColumn(used) || !isColumn(onsets) || !isColumn(first) || !isColumn(usual))
+      return null;
     if (used.some((each, slot) => each > (seen[slot] as number))) return null;
     uses.#seen.set(seen);
     uses.#used.set(used);
     uses.#onsets.set(onsets);
     uses.#first.set(first);
+    uses.#usual.set(usual);
     return uses;
   }
 
@@ -165,9 +160,10 @@ export class Uses {
     this.#used[slot] = (this.#used[slot] as number) * FADING + (this.#hourUsed ? 1 : 0);
     this.#onsets[slot] = (this.#onsets[slot] as number) * FADING + this.#hourOnsets;
     if (this.#hourUsed) {
-      const first = this.#first[slot] as number;
-      const later = this.#hourFirst - first;
-      this.#first[slot] = !wasUsed || later < 0 ? this.#hourFirst : first + later * LATER;
+      const later = this.#hourFirst - (this.#first[slot] as number);
+      const off = this.#hourFirst - (this.#usual[slot] as number);
+      this.#first[slot] = !wasUsed || later < 0 ? this.#hourFirst : this.#hourFirst - later * (1 - LATER);
+      this.#usual[slot] = wasUsed ? (this.#usual[slot] as number) + off * USUAL : this.#hourFirst;
     }
     this.#hour++;
     this.#hourUsed = false;
@@ -194,13 +190,45 @@ export class Uses {
     return cache.ahead;
   }
 
-  #onsetOf(hour: number): number {
+  /** When the use of that hour begins at the earliest, and whether that tells when it begins. */
+  #onsetOf(hour: number, confidence: number): { atMs: number; begins: boolean } {
     const slot = slotOf(hour);
-    // An hour that is expected from the other days alone has no beginning of its own: its start.
-    return hour * HOUR + ((this.#used[slot] as number) > 0 ? (this.#first[slot] as number) : 0);
+    const wasUsed = (each: number) => (this.#used[each] as number) > 0;
+    // An hour that is expected from the other days alone begins as theirs do.
+    const slots = wasUsed(slot) ? [slot] : alikeTo(slot).filter(wasUsed);
+    let first = HOUR;
+    let usual = 0;
+    for (const each of slots) {
+      first = Math.min(first, this.#first[each] as number);
+      usual += (this.#usual[each] as number) / slots.length;
+    }
+    if (slots.length === 0) return { atMs: hour * HOUR, begins: false };
+    // Where use only becomes more frequent by and by, nothing begins.
+    const outOfQuiet = 1 - this.chance(slotOf(hour - 2)) >= confidence;
+    return { atMs: hour * HOUR + first, begins: outOfQuiet && usual - first <= MOST_SPREAD_MS };
   }
 }
 
 function slotOf(hour: number): number {
   return (hour + EPOCH_HOUR) % WEEK_HOURS;
+}
+
+/** The same hour of all days of its kind. */
+function alikeTo(slot: number): readonly number[] {
+  return ALIKE[slot] as readonly number[];
+}
+
+const isWeekend = (slot: number) => slot < 24 || slot >= 6 * 24;
+const ALIKE: readonly (readonly number[])[] = Array.from({ length: WEEK_HOURS }, (_, slot) =>
+  Array.from({ length: 7 }, (_each, day) => day * 24 + (slot % 24)).filter(
+    (other) => isWeekend(other) === isWeekend(slot),
+  ),
+);
+
+function isColumn(value: unknown): value is number[] {
+  return (
+    Array.isArray(value) &&
+    value.length === WEEK_HOURS &&
+    value.every((each) => Number.isFinite(each) && each >= 0)
+  );
 }
