@@ -49,6 +49,11 @@ int ptrace_call_info(pid_t tid, struct __ptrace_syscall_info *info)
 	return choke(PTRACE_GET_SYSCALL_INFO, tid, (void *)sizeof(*info), info);
 }
 
+int ptrace_event_message(pid_t tid, unsigned long *message)
+{
+	return choke(PTRACE_GETEVENTMSG, tid, NULL, message);
+}
+
 int ptrace_signal_info(pid_t tid, siginfo_t *info)
 {
 	return choke(PTRACE_GETSIGINFO, tid, NULL, info);

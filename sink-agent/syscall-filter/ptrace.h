@@ -22,6 +22,8 @@ int ptrace_listen(pid_t tid);
 int ptrace_detach(pid_t tid, int signal);
 /* `info->op` says whether the stop is a call's entry, its exit or neither. */
 int ptrace_call_info(pid_t tid, struct __ptrace_syscall_info *info);
+/* Of a stop by an event: the new thread's number, for one. */
+int ptrace_event_message(pid_t tid, unsigned long *message);
 int ptrace_signal_info(pid_t tid, siginfo_t *info);
 int ptrace_get_registers(pid_t tid, void *registers, size_t size);
 int ptrace_set_registers(pid_t tid, const void *registers, size_t size);

@@ -70,10 +70,11 @@ static int adopt_process(struct watching *watching, pid_t pid)
 
 struct watching *watching_begin(char *pids, const struct profile *profile)
 {
-	struct watching *watching = calloc(1, sizeof(*watching));
+	static struct watching only;
+	struct watching *watching = &only;
 	char *rest = NULL;
 
-	if (!watching || !(watching->observations = observations_new()))
+	if (!(watching->observations = observations_new()))
 		return NULL;
 	watching->profile = profile;
 	clock_gettime(CLOCK_MONOTONIC, &watching->start);
@@ -169,12 +170,16 @@ static void on_stop(struct watching *watching, struct thread *thread, int status
 {
 	int signal = WSTOPSIG(status), event = status >> 16;
 	struct __ptrace_syscall_info info;
+	unsigned long made;
 
 	if (event == PTRACE_EVENT_EXEC) {
 		on_exec(watching, thread);
 	} else if (event == PTRACE_EVENT_STOP && signal != SIGTRAP) {
 		ptrace_listen(thread->tid);
 	} else if (event) {
+		/* The kernel has seized what it made for us; it belongs to the set before anybody can meet it. */
+		if (event != PTRACE_EVENT_STOP && !ptrace_event_message(thread->tid, &made) && !set_thread(&watching->set, (pid_t)made))
+			set_add(&watching->set, (pid_t)made);
 		if (event == PTRACE_EVENT_STOP)
 			mend(thread);
 		ptrace_resume(thread->tid, 0);
@@ -200,7 +205,7 @@ static struct thread *next_stop(struct watching *watching, int *status)
 				set_remove(&watching->set, thread, &ended);
 			continue;
 		}
-		/* Made by one that we watch: the kernel has seized it for us. */
+		/* Its maker's event is still to come. */
 		if (!thread)
 			thread = set_add(&watching->set, tid);
 		if (thread)
