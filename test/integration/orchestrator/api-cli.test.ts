@@ -2,7 +2,7 @@
  * The API and the CLI over a real socket, with real drivers, sagas and a real journal. Only what they act upon is the
  * model of test/unit/orchestrator/sagas/world.ts; the real thing is in the end-to-end tests.
  */
-import { statSync } from 'node:fs';
+import { readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { execa } from 'execa';
 import { beforeEach, expect, onTestFinished, test } from 'vitest';
@@ -161,6 +161,18 @@ test('explain says what woke the VM, in one readable line, what the clients saw,
     },
     wakes: { used: 0, false: 0, unknown: 0, falseByRule: [] },
   });
+});
+
+test('what explain prints as JSON has the keys that docs/wakes.md gives', async () => {
+  await cli('park', 'vm1');
+  driver.wake({ cause: 'syscall', at: '2026-11-21T03:00:00.000Z', trigger: TRIGGER });
+  await driver.idle();
+  const page = readFileSync(join(import.meta.dirname, '../../../docs/wakes.md'), 'utf8');
+  const { lastWake, ...json } = JSON.parse((await cli('explain', 'vm1', '--json')).stdout);
+  const list = (value: object) => JSON.stringify(Object.keys(value)).slice(1, -1);
+  expect(page).toContain(`{${list(lastWake)}}`);
+  expect(page).toContain(`{${list(json.wakes)}:`);
+  for (const key of [...Object.keys(json), ...Object.keys(lastWake.seen)]) expect(page).toContain(key);
 });
 
 test('a new connection is explained by its addresses', async () => {
