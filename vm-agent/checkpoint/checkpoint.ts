@@ -34,6 +34,7 @@ import {
   stepDown,
   takeOver,
 } from './placeholders.ts';
+import { watchTraffic } from './traffic.ts';
 
 const GONE_TIMEOUT_MS = 5000;
 
@@ -61,8 +62,10 @@ export async function checkpoint(
     placeholders = await startPlaceholders(context.helpers.standIns, placeholderRequests(trees, found));
     record('dumping');
     watch.lap('placeholders');
+    const traffic = await watchTraffic(found.set, found.snapshot);
     for (const tree of trees) runs.push(await startDump(context, folder, tree));
     await Promise.all(runs.map(({ reached }) => reached));
+    await traffic.assertNone();
     watch.lap('dump');
     const manifest = await writeManifest(context, imageId, found, trees, answers);
     watch.lap('manifest');

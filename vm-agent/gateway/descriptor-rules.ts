@@ -65,7 +65,10 @@ function inetFindings(socket: InetSocket, place: Place): Finding[] {
     const reason = `its connection with ${socket.remote.address}:${socket.remote.port} is over the management network, which the sink has no part of`;
     return [{ rule: 'management-connection', descriptor: at, reason }];
   }
-  return sharedFindings(place);
+  // The other end may be of another tree: both are restored before either runs (checkpoint/traffic.ts).
+  const { links, set } = input;
+  const outside = links.sharers(place.descriptor, place.process).filter((pid) => !set.members.has(pid));
+  return sharedFindings(place, [...outside, ...links.holders(place.descriptor, place.process)]);
 }
 
 function unixFindings(inode: number, socket: UnixSocket, place: Place): Finding[] {
@@ -122,10 +125,10 @@ function pidfdFindings(pid: number, { at, process, input }: Place): Finding[] {
 }
 
 /** Everyone who has an end of it must be in the same tree: trees are dumped one by one. */
-function sharedFindings({ at, descriptor, process, input }: Place): Finding[] {
+function sharedFindings({ at, descriptor, process, input }: Place, sharers?: readonly number[]): Finding[] {
   const { snapshot, set, links } = input;
   const tree = set.trees.find(({ members }) => members.includes(process.pid))?.members ?? [];
-  const outsider = links.sharers(descriptor, process).find((pid) => !tree.includes(pid));
+  const outsider = (sharers ?? links.sharers(descriptor, process)).find((pid) => !tree.includes(pid));
   const other = outsider === undefined ? undefined : snapshot.processes.get(outsider);
   if (!other) return [];
   const isMember = set.members.has(other.pid);

@@ -7,8 +7,10 @@ import type { Descriptor, Process, Snapshot } from './snapshot.ts';
 import type { InetSocket, Socket, UnixSocket } from './sockets.ts';
 
 export interface Links {
-  /** Everyone else that has an end of what `process` has by this descriptor. */
+  /** Everyone else that has an end of what `process` has by this descriptor: the same, or the other one. */
   sharers(descriptor: Descriptor, process: Process): number[];
+  /** Everyone else that has the very same open. */
+  holders(descriptor: Descriptor, process: Process): number[];
   /** Everyone else that shares this memory, if any of them all can write to it. */
   memorySharers(mapping: Mapping, process: Process): number[];
   /** Who holds or waits for a lock that `process` holds or waits for, while anybody waits. */
@@ -33,6 +35,7 @@ export function indexLinks(snapshot: Snapshot): Links {
         namesOf(descriptor).flatMap((name) => holders.get(name) ?? []),
         process,
       ),
+    holders: (descriptor, process) => others(holders.get(ownName(descriptor) ?? '') ?? [], process),
     memorySharers({ identity, shared }, process) {
       if (!shared) return [];
       memory ??= indexMemory(snapshot);

@@ -85,6 +85,21 @@ describe('what speaks against parking', () => {
     expect(rules(['pipe:[7]'], { processes: [other] })).toEqual(['link-between-trees', 'link-between-trees']);
   });
 
+  it('is not a connection within the VM to another service that moves too, but to what stays', () => {
+    const sockets = {
+      2: connected('127.0.0.1:5000', '127.0.0.1:9000'),
+      3: connected('127.0.0.1:9000', '127.0.0.1:5000'),
+    };
+    const backend = { pid: 300, program: 'backend', fds: ['socket:[3]'] };
+    expect(rules(['socket:[2]'], { sockets, processes: [backend] })).toEqual([]);
+    const stays = { ...backend, program: 'chronyd', unit: 'chrony.service' };
+    expect(rules(['socket:[2]'], { sockets, processes: [stays] })).toEqual(['link-outside']);
+    const heir = { pid: 301, program: 'heir', fds: ['socket:[2]'] };
+    expect(rules(['socket:[2]'], { sockets, processes: [backend, heir] })).toEqual([
+      ...['link-between-trees', 'link-between-trees'],
+    ]);
+  });
+
   it('is a connection over the management network', () => {
     const sockets = { 2: connected('10.1.0.11:22', '10.1.0.1:5000') };
     const [refusal] = refusals(['socket:[2]'], { sockets });
