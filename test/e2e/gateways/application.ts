@@ -20,6 +20,8 @@ export interface Application {
   packages: readonly string[];
   /** systemd units that are started for it; the first is the one whose state is compared. The others' too, if they listen. */
   units: readonly string[];
+  /** `tcp/80`, `udp/53`: waited for after each start, since systemd does not know of every service when it is ready. */
+  listens?: readonly string[];
   /** Before the units start: users, content, or, where Debian ships none, a unit. The configuration stays as packaged; what has to be otherwise is told by `changed`. */
   prepare?(vm: Guest): Promise<void>;
   /** For the table: what is not as Debian ships it, and why. */

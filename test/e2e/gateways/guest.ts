@@ -54,8 +54,8 @@ export class Guest {
     return Object.fromEntries(text.split('\n').map((line) => line.split('=', 2))) as unknown as UnitFacts;
   }
 
-  /** Starts units, waits until each is active and has no job left. */
-  async start(units: readonly string[]): Promise<void> {
+  /** Starts units, waits until each is active, and until all that is in `listens` is listened on. */
+  async start(units: readonly string[], listens: readonly string[] = []): Promise<void> {
     await this.run('systemctl', 'start', ...units);
     const deadline = performance.now() + ACTIVE_MS;
     for (const unit of units)
@@ -64,6 +64,7 @@ export class Guest {
           throw new SeamlessError('TIMEOUT', `${unit} is not active: ${await this.journal(unit)}`);
         await delay(POLL_MS);
       }
+    for (const socket of listens) await this.listening(socket);
   }
 
   /** Stops units; one that is not there is stopped. */
@@ -74,12 +75,12 @@ export class Guest {
     await Promise.all(units.map((unit) => this.run('systemctl', 'stop', unit).catch(isStopped)));
   }
 
-  /** Waits until something listens on the port. */
-  async listening(port: number, protocol: 'tcp' | 'udp' = 'tcp'): Promise<void> {
+  /** Waits until something listens on `tcp/PORT` or `udp/PORT`. */
+  async listening(socket: string): Promise<void> {
+    const [protocol, port] = socket.split('/');
     const deadline = performance.now() + ACTIVE_MS;
     while ((await this.run('ss', '-Hln', `--${protocol}`, 'sport', '=', `:${port}`)) === '') {
-      if (performance.now() > deadline)
-        throw new SeamlessError('TIMEOUT', `nobody listens on ${protocol} ${port}`);
+      if (performance.now() > deadline) throw new SeamlessError('TIMEOUT', `nobody listens on ${socket}`);
       await delay(POLL_MS);
     }
   }

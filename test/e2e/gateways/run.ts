@@ -59,7 +59,7 @@ export async function runApplication(stage: GatewayStage, application: Applicati
   let session: Session | undefined;
   try {
     await application.prepare?.(stage.guest);
-    await stage.guest.start(application.units);
+    await stage.guest.start(application.units, application.listens);
     session = await application.connect(stage.net);
     await cycles(stage, application, session, outcome, note);
   } catch (thrown) {
@@ -118,7 +118,7 @@ async function obeys({ guest, net }: GatewayStage, application: Application, uni
   const told = await lines();
   const { MainPID } = await guest.facts(unit);
   await guest.run('systemctl', 'restart', unit);
-  await guest.start([unit]);
+  await guest.start([unit], application.listens);
   const restarted = await guest.facts(unit);
   if (restarted.MainPID === MainPID && MainPID !== '0') throw new Error(`${unit} was not restarted`);
   await application.visit(net);

@@ -41,6 +41,7 @@ export const applications: Application[] = [
     name: 'dropbear, pty with a shell',
     packages: ['dropbear-bin'],
     units: ['dropbear.service'],
+    listens: [`tcp/${PORT}`],
     changed: 'Debian 13 ships no unit for dropbear; the test has one of three lines.',
     async prepare(vm) {
       await vm.write('/etc/systemd/system/dropbear.service', UNIT);

@@ -15,7 +15,7 @@ my $select = IO::Select->new($listener);
 while (my @ready = $select->can_read) {
     for my $from (@ready) {
         if ($from == $listener) { $select->add(scalar $listener->accept); next }
-        unless (sysread($from, my $line, 4096)) { $select->remove($from); close $from; next }
+        my $line; unless (sysread($from, $line, 4096)) { $select->remove($from); close $from; next }
         if ($line =~ /^memory/) { syswrite($from, "from memory\\n"); next }
         if ($line =~ /^file/) { open(my $file, '<', '/etc/hostname') or warn $!; syswrite($from, 'file: ' . <$file>); next }
         print STDERR "heard: $line"; syswrite($from, "said\\n");
@@ -69,6 +69,7 @@ export const applications: Application[] = Object.entries(SANDBOXES).map(([name,
   name: `a small server, ${name}`,
   packages: [],
   units: ['line-server.service'],
+  listens: [`tcp/${PORT}`],
   async prepare(vm) {
     await vm.write(PROGRAM, SERVER, '755');
     await vm.write('/etc/systemd/system/line-server.service', unit(options));
