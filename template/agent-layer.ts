@@ -57,6 +57,9 @@ Type=oneshot
 ExecStart=/bin/echo SEAMLESS-READY
 StandardOutput=file:/dev/console
 `,
+  // Programs in Go ask for multipath TCP by default, and CRIU can't dump it; without it they take plain TCP.
+  'etc/sysctl.d/90-seamless.conf': `net.mptcp.enabled = 0
+`,
   // The journal in memory: an idle VM writes nothing to its disk.
   'etc/systemd/journald.conf.d/seamless.conf': `[Journal]
 Storage=volatile
