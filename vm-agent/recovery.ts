@@ -51,7 +51,7 @@ function isCriuAtWork(folder: string): boolean {
     if (!/^\d+$/.test(name)) return false;
     try {
       const argv = readFileSync(`/proc/${name}/cmdline`, 'utf8').split('\0');
-      return argv.includes('criu') && argv.some((argument) => argument.startsWith(`${folder}/`));
+      return argv.includes('criu') && argv.some((argument) => argument.includes(`${folder}/`));
     } catch {
       return false;
     }

@@ -28,6 +28,7 @@ import { answeredFiles, withAnswered } from './answered-files.ts';
 import { heldFiles } from './held-files.ts';
 import {
   enterNamespaces,
+  folderFrom,
   type Placeholder,
   type PlaceholderRequest,
   startPlaceholders,
@@ -176,7 +177,7 @@ async function startDump(context: AgentContext, imageFolder: string, tree: Proce
   const externals = tree.externals.map(({ dumpKey }) => dumpKey);
   const args = dumpArguments(context.criuVersion, {
     root: tree.root,
-    folder,
+    folder: folderFrom(tree.namespaces, folder),
     externals,
     actionScript: GATE_PROGRAM,
   });
