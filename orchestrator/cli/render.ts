@@ -10,9 +10,9 @@ import { gatewaysText } from './render-gateways.ts';
 
 export function vmTable(vms: readonly VmSummary[]): string {
   if (vms.length === 0) return 'No VM is registered.';
-  const rows = vms.map(({ name, state, since, host, sink, addresses }) => [
+  const rows = vms.map(({ name, state, since, host, sink, addresses, hypervisorLost }) => [
     name,
-    state,
+    hypervisorLost ? `${state}, QEMU gone` : state,
     since,
     host,
     sink,

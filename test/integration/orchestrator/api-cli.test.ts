@@ -98,9 +98,7 @@ test('list and show tell the state, QEMU’s status and its memory', async () =>
     qemuStatus: 'running',
     gateways: { processes: [{ program: 'sshd' }] },
   });
-  expect((await cli('show', 'vm1', '--gateways')).stdout).toContain(
-    'sshd[412] of ssh.service: listens on tcp',
-  );
+  expect((await cli('show', 'vm1', '--gateways')).stdout).toContain('listens on tcp 0.0.0.0:22');
 });
 
 test('park waits, shows each step and ends with 0; a second one says that it is parked already', async () => {
@@ -243,6 +241,7 @@ test('a VM whose QEMU has gone says so, and what to do', async () => {
     expect(stdout).toContain('Look at its host.');
   }
   expect(JSON.parse((await cli('show', 'vm1', '--json')).stdout)).toMatchObject({ hypervisorLost: loss });
+  expect((await cli('list')).stdout).toContain('parked, QEMU gone');
 });
 
 test('an unknown VM, operation or path is a problem with a code, and an exit code of its own', async () => {

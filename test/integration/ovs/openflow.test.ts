@@ -7,7 +7,7 @@ import { type OpenFlowConnection, openOpenFlow } from '../../../ovs/openflow/con
 import type { FlowSpec } from '../../../ovs/openflow/flow-mod.ts';
 import { encodeFlowChange } from '../../../ovs/openflow/flow-mod.ts';
 import { KeptConnection } from '../../../ovs/openflow/kept-connection.ts';
-import { portNumbers, readFlows, readPorts } from '../../../ovs/openflow/multipart.ts';
+import { portNumbers, readFlows, readPortCounters, readPorts } from '../../../ovs/openflow/multipart.ts';
 import { encodePacketOut, type PacketIn } from '../../../ovs/openflow/packet.ts';
 import { CLIENT_IP, CLIENT_MAC, run, startTwoHosts, type TwoHosts, VM_IP, VM_MAC } from './two-hosts.ts';
 
@@ -110,6 +110,23 @@ test('ports have the numbers that ovs-vsctl gives', async () => {
   }
   expect((await readPorts(bridge)).map((port) => port.name)).toContain('br-int');
   await expect(portNumbers(bridge, ['nosuch0'])).rejects.toThrow('expected a port nosuch0 on br-int of hv');
+});
+
+test('what has come in by a port is counted as ovs-ofctl counts it', async () => {
+  const { client0 } = await portNumbers(bridge, ['client0']);
+  const seen = async () => {
+    const [, packets, bytes] =
+      /rx pkts=(\d+), bytes=(\d+)/.exec(await hosts.hv.ofctl('dump-ports', 'br-int', 'client0')) ?? [];
+    return { packets: Number(packets), bytes: Number(bytes) };
+  };
+  const before = await seen();
+  const ours = (await readPortCounters(bridge)).find(({ number }) => number === client0);
+  const after = await seen();
+  expect(before.packets).toBeGreaterThan(0);
+  for (const key of ['packets', 'bytes'] as const) {
+    expect(ours?.[key]).toBeGreaterThanOrEqual(before[key]);
+    expect(ours?.[key]).toBeLessThanOrEqual(after[key]);
+  }
 });
 
 test('a bundle with one bad flow changes nothing, and the error holds what was sent', async () => {
