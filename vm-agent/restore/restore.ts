@@ -13,7 +13,13 @@ import { restoreArguments } from '../../criu/arguments.ts';
 import { GATE_PROGRAM, openGate } from '../../criu/gate.ts';
 import type { Manifest, ProcessTree, TreeProcess } from '../../criu/manifest.ts';
 import { type CriuRun, startCriu } from '../../criu/run.ts';
-import { CGROUP_ROOT, enterNamespaces, type Placeholder, stepDown } from '../checkpoint/placeholders.ts';
+import {
+  CGROUP_ROOT,
+  enterNamespaces,
+  folderFrom,
+  type Placeholder,
+  stepDown,
+} from '../checkpoint/placeholders.ts';
 import type { AgentContext } from '../context.ts';
 import { isAlive, programOf } from '../processes.ts';
 import { startStopwatch } from '../stopwatch.ts';
@@ -109,14 +115,14 @@ async function startRestore(
   placeholders: readonly Placeholder[],
 ): Promise<CriuRun> {
   const ends = await openFreshEnds(tree.externals);
+  const root = tree.processes.find(({ pid }) => pid === tree.root);
+  const keeper = placeholders.find(({ cgroup }) => cgroup === root?.cgroup);
   try {
     const args = restoreArguments(context.criuVersion, {
-      folder,
+      folder: keeper ? folderFrom(tree.namespaces, folder) : folder,
       inherit: ends.inherit,
       actionScript: GATE_PROGRAM,
     });
-    const root = tree.processes.find(({ pid }) => pid === tree.root);
-    const keeper = placeholders.find(({ cgroup }) => cgroup === root?.cgroup);
     const prefix = keeper ? enterNamespaces(keeper.pid, tree.namespaces) : [];
     return startCriu(args, folder, {
       gate: await openGate(join(context.gates, tree.folder)),
