@@ -108,16 +108,24 @@ export function enterNamespaces(pid: number, namespaces: ProcessTree['namespaces
   return ['nsenter', '--target', String(pid), ...flags, '--'];
 }
 
+/** Where CRIU finds `folder` from these namespaces: a unit's own mounts may be read-only, the system's are not. */
+export function folderFrom(namespaces: ProcessTree['namespaces'], folder: string): string {
+  return namespaces.includes('mnt') ? `/proc/1/root${folder}` : folder;
+}
+
 function withMain(placeholders: readonly Placeholder[]): Placeholder[] {
   return placeholders.filter(({ mainPid }) => mainPid !== 0);
 }
 
 async function startIn(helper: string, group: readonly PlaceholderRequest[]): Promise<number[]> {
   const within = group[0]?.within;
-  const enter = within ? enterNamespaces(within.pid, within.namespaces) : [];
-  const [program = helper, ...args] = [...enter, helper, ...group.map(({ cgroup }) => CGROUP_ROOT + cgroup)];
+  const namespaces = (within?.namespaces ?? []).flatMap((kind) => [
+    '--ns',
+    `/proc/${within?.pid}/ns/${kind}`,
+  ]);
+  const cgroups = group.map(({ cgroup }) => CGROUP_ROOT + cgroup);
   try {
-    return pidsIn((await exec([program, ...args])).stdout);
+    return pidsIn((await exec([helper, ...namespaces, ...cgroups])).stdout);
   } catch (cause) {
     const output = cause instanceof SeamlessError ? String(cause.details['output']) : '';
     for (const pid of pidsIn(output)) if (programOf(pid) === PROGRAM) process.kill(pid, 'SIGKILL');
