@@ -8,17 +8,24 @@ import type { Duplex } from 'node:stream';
 import { openOvsdb } from './ovsdb/connection.ts';
 
 /**
+ * Makes `change` and then flushes; the connection for that is opened meanwhile.
  * @param connect opens ovs-vswitchd's control socket, `/run/openvswitch/ovs-vswitchd.PID.ctl`, which speaks the same
  * JSON-RPC as OVSDB. Throws `HOST_UNREACHABLE` or `TIMEOUT`.
  */
 export async function flushDatapath(
   connect: (signal: AbortSignal) => Promise<Duplex>,
   options: { name: string; timeoutMs?: number },
+  change: () => Promise<void>,
 ): Promise<void> {
-  const control = await openOvsdb(connect, options);
+  const opening = openOvsdb(connect, options);
+  opening.catch(() => {}); // heard after the change
   try {
-    await control.call('revalidator/purge', []);
+    await change();
+    await (await opening).call('revalidator/purge', []);
   } finally {
-    control.close();
+    opening.then(
+      (control) => control.close(),
+      () => {},
+    );
   }
 }
