@@ -248,12 +248,16 @@ void watching_print_kinds(struct watching *watching)
 static void let_go(struct watching *watching, struct thread *thread, int status)
 {
 	int signal = WSTOPSIG(status), event = status >> 16;
+	struct __ptrace_syscall_info info;
 	struct process ended;
+	bool at_call = !event && signal == (SIGTRAP | 0x80);
 
-	if (event == PTRACE_EVENT_STOP && signal == SIGTRAP)
+	/* A call that is about to begin just begins. */
+	if ((event == PTRACE_EVENT_STOP && signal == SIGTRAP) ||
+	    (at_call && !ptrace_call_info(thread->tid, &info) && info.op == PTRACE_SYSCALL_INFO_EXIT))
 		mend(thread);
 	/* A signal that was about to be delivered still is; a stop by job control stays one. */
-	ptrace_detach(thread->tid, event || signal == (SIGTRAP | 0x80) ? 0 : signal);
+	ptrace_detach(thread->tid, event || at_call ? 0 : signal);
 	set_remove(&watching->set, thread, &ended);
 }
 

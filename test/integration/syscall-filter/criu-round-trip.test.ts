@@ -91,6 +91,8 @@ test('a call cancelled in the sink runs once in the VM; nothing runs unfiltered 
   await filter.go();
   // CRIU's own dump in the VM made some of the waiting calls return; from here on none may.
   const before = await hears();
+  say('timer 600');
+  expect(await hears()).toBe('timer 0');
   say(`open ${file}`);
   expect(await trigger.promise).toMatchObject({ pid: root, tid: root, syscall: 'openat', rule: 'file.open' });
   expect(await filter.exited).toMatchObject({ frozen: true });

@@ -1,6 +1,6 @@
 /** Real victims under the real filter, with and without sanitizers; what is frozen is thawed here as CRIU would restore it. */
 import { existsSync } from 'node:fs';
-import { readdir, readFile } from 'node:fs/promises';
+import { readdir, readFile, writeFile } from 'node:fs/promises';
 import { connect } from 'node:net';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
@@ -71,6 +71,7 @@ describe.each(['build/syscall-filter', 'build/sanitized/syscall-filter'])('%s', 
       program: 'victim',
       syscall: 'openat',
       rule: 'file.open',
+      client: victim.local,
       detail: expect.stringContaining(
         `openat(AT_FDCWD, "${file}", O_WRONLY|O_CREAT|O_EXCL, 0600): opens a file`,
       ),
@@ -114,6 +115,84 @@ describe.each(['build/syscall-filter', 'build/sanitized/syscall-filter'])('%s', 
     victim.say('child');
     expect([await victim.hears(), await victim.hears()].sort()).toEqual(['child', 'sent 1']);
     await filter.freeze();
+  });
+
+  test('a descriptor that is inside is passed within the set; a file is not', async () => {
+    for (const [what, rule] of [
+      ['tcp', null],
+      ['file', 'descriptor.address'],
+    ] as const) {
+      const victim = await start();
+      const { filter, trigger } = await filterVictim(victim, binary);
+      await filter.go();
+      victim.say(`pass ${what}`);
+      if (rule === null) {
+        expect(await victim.hears()).toBe('passed 1');
+        await filter.freeze();
+      } else {
+        expect(await trigger).toMatchObject({ syscall: 'sendmsg', rule });
+        await filter.exited;
+        await thaw(victim.cgroup);
+        expect(await victim.hears()).toBe('passed 1');
+      }
+    }
+  });
+
+  test('a shared mapping of a file can’t become writable unseen', async () => {
+    const victim = await start();
+    const { filter, trigger } = await filterVictim(victim, binary);
+    await filter.go();
+    victim.say('protect read');
+    expect(await victim.hears()).toBe('protect 0');
+    victim.say('protect write');
+    expect(await trigger).toMatchObject({ syscall: 'mprotect', rule: 'memory.file' });
+    await filter.exited;
+    await thaw(victim.cgroup);
+    expect(await victim.hears()).toMatch(/^protect \d+$/);
+  });
+
+  test('a timer made in the sink runs out there', async () => {
+    const victim = await start();
+    const { filter } = await filterVictim(victim, binary);
+    await filter.go();
+    victim.say('timer 1');
+    expect(await victim.hears()).toBe('timer 0');
+    await until('its signal', async () => {
+      victim.say('waits');
+      return (await victim.hears()).endsWith('signals 1');
+    });
+    await filter.freeze();
+  });
+
+  test('what the profile allows runs, by its path and program alone; a freeze and a new filter change nothing of it', async () => {
+    const victim = await start();
+    const named = join(victim.folder, 'named.conf');
+    await writeFile(named, 'content');
+    const allowFile = join(victim.folder, 'allowed');
+    const lines = ['stat', 'open'].map((effect) =>
+      JSON.stringify({ program: 'victim', effect, path: join(victim.folder, '*.conf') }),
+    );
+    await writeFile(allowFile, `${lines.join('\n')}\n`);
+    for (let round = 0; round < 2; round++) {
+      const { filter } = await filterVictim(victim, binary, { allowFile });
+      await filter.go();
+      victim.say(`stat ${named}`);
+      expect(await victim.hears()).toBe('stat 7');
+      victim.say(`stat ${join(victim.folder, 'lacking.conf')}`);
+      expect(await victim.hears()).toBe('stat -2');
+      victim.say(`cat ${named}`);
+      expect(await victim.hears()).toBe('cat 7 content');
+      await filter.freeze();
+    }
+    for (const command of [`append ${named}`, `stat ${allowFile}`, `stat ${victim.folder}`]) {
+      const { filter, trigger } = await filterVictim(victim, binary, { allowFile });
+      await filter.go();
+      victim.say(command);
+      expect((await trigger).rule).toMatch(/^file\.(open|name)$/);
+      await filter.exited;
+      await thaw(victim.cgroup);
+      await victim.hears();
+    }
   });
 
   test('a 32-bit call and an x32 call are activity', async () => {
