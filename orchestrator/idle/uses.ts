@@ -3,12 +3,14 @@
  * how often a use began in it, and how early. Older weeks fade, so that a habit given up is forgotten in about a month.
  *
  * What has been seen of one hour is little after a few weeks, so its chance leans on the same hour of the other days of its kind (weekdays,
- * weekend), as on one more week of observation. With nothing seen the chance is a half: no confidence either way.
+ * weekend), as on another week and a half of observation. With nothing seen the chance is a half: no confidence either way.
  */
 const HOUR = 3_600_000;
 const WEEK_HOURS = 168;
 /** Weight of the past at each new week. */
 const FADING = 0.8;
+/** Weeks of observation that the other days count for. */
+const LEANING = 1.5;
 /** A pause as long as this ends a use. */
 const PAUSE_MS = 5 * 60_000;
 /** How far the earliest beginning moves towards a later one, each time. An earlier one counts at once. */
@@ -97,7 +99,7 @@ export class Uses {
       used += this.#used[alike] as number;
     }
     const others = (used + 1) / (seen + 2);
-    return ((this.#used[slot] as number) + others) / ((this.#seen[slot] as number) + 1);
+    return ((this.#used[slot] as number) + LEANING * others) / ((this.#seen[slot] as number) + LEANING);
   }
 
   /** @param confidence the chance, 0 to 1, from which a use is expected, and of no use from which none is */

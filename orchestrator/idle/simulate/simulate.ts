@@ -54,14 +54,8 @@ export async function simulate(options: SimulateOptions): Promise<SimulationRepo
   const policies = contenders.map(({ name }, index) => {
     const sum = nothing();
     for (const { outcomes } of results) addOutcome(sum, outcomes[index] ?? nothing());
-    const { savedGiBHours, possibleGiBHours, delaySeconds, ...counts } = sum;
-    return {
-      name,
-      savedGiBHours: round(savedGiBHours),
-      possibleGiBHours: round(possibleGiBHours),
-      ...counts,
-      delaySeconds: round(delaySeconds),
-    };
+    const hours = { savedGiBHours: round(sum.savedGiBHours), possibleGiBHours: round(sum.possibleGiBHours) };
+    return { name, ...sum, ...hours, delaySeconds: round(sum.delaySeconds) };
   });
   return { vms, days: daysOf(source), wallSeconds: round((performance.now() - startedAt) / 1000), policies };
 }
