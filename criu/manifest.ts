@@ -52,8 +52,8 @@ export interface TreeProcess {
 /** A descriptor whose other end stays in the VM. */
 export interface External {
   /** What it is: decides how each side makes a fresh end for it. */
-  kind: 'journal-stream' | 'session-fifo';
-  /** systemd unit or logind session that it belongs to. */
+  kind: 'journal-stream' | 'session-fifo' | 'device';
+  /** systemd unit or logind session that it belongs to; of a device its path, which each side opens anew. */
   owner: string;
   /** CRIU's name of it in *this* image: the value of `--external` at the dump and the key of `--inherit-fd` at the restore. */
   dumpKey: string;

@@ -1,6 +1,6 @@
 #!/usr/bin/perl
 # Runs `criu restore` inside a sink, and gives it the ends that stayed in the VM.
-# Usage: restore-tree.pl CGROUP [stream:FD | fifo:FD:NAME | dgram:PATH]... -- criu restore ...
+# Usage: restore-tree.pl CGROUP [stream:FD | fifo:FD:NAME | device:FD:PATH | dgram:PATH]... -- criu restore ...
 #
 # The restored processes are born in the cgroup /run/seamless-sink/cgroup/CGROUP. A `stream` is one end of a stream socket pair
 # (journald's stream), a `fifo` a FIFO of mode 0600 in our folder (logind's session), a `dgram` a socket bound to PATH (/dev/log). A child
@@ -21,8 +21,9 @@ while (defined(my $what = shift @ARGV)) {
     my ($kind, @values) = split /:/, $what, 3;
     if    ($kind eq 'stream') { push @held, stream(@values) }
     elsif ($kind eq 'fifo')   { fifo(@values) }
+    elsif ($kind eq 'device') { device(@values) }
     elsif ($kind eq 'dgram')  { push @held, dgram(join ':', @values) }
-    else                      { die "expected stream, fifo or dgram, got $what\n" }
+    else                      { die "expected stream, fifo, device or dgram, got $what\n" }
 }
 hold() if @held;
 put("$folder/cgroup/$cgroup/cgroup.procs", 0);
@@ -42,6 +43,13 @@ sub fifo {
     my $path = "$folder/ends/$name";
     unlink $path;
     POSIX::mkfifo($path, 0600) or die "mkfifo $path: $!\n";
+    sysopen(my $end, $path, O_RDWR) or die "open $path: $!\n";
+    give($end, $fd);
+}
+
+sub device {
+    my ($fd, $path) = @_;
+    $path =~ m{^/dev/(null|zero|full|u?random)$} or die "expected a plain device, got $path\n";
     sysopen(my $end, $path, O_RDWR) or die "open $path: $!\n";
     give($end, $fd);
 }

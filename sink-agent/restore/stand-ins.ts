@@ -20,11 +20,17 @@ export interface StandIns {
 /** The stand-ins of one tree. Only one tree is given `sockets`: they are the sink's, made once. */
 export function standIns(tree: ProcessTree, sockets: readonly HeldFile[]): StandIns {
   const inherit = tree.externals.map(({ restoreKey }, index) => ({ fd: FIRST_FD + index, key: restoreKey }));
-  const ends = tree.externals.map(({ kind }, index) =>
-    kind === 'journal-stream'
-      ? `stream:${FIRST_FD + index}`
-      : `fifo:${FIRST_FD + index}:${tree.root}-${index}`,
-  );
+  const ends = tree.externals.map(({ kind, owner }, index) => {
+    const fd = FIRST_FD + index;
+    switch (kind) {
+      case 'journal-stream':
+        return `stream:${fd}`;
+      case 'session-fifo':
+        return `fifo:${fd}:${tree.root}-${index}`;
+      case 'device':
+        return `device:${fd}:${owner}`;
+    }
+  });
   return { ends: [...ends, ...sockets.map(({ path }) => `dgram:${path}`)], inherit };
 }
 

@@ -16,7 +16,7 @@ import { type CriuRun, startCriu } from '../../criu/run.ts';
 import { readWatchedPaths } from '../../criu/watches.ts';
 import type { AgentContext } from '../context.ts';
 import { boundSockets } from '../gateway/closure.ts';
-import { externalsOf } from '../gateway/externals.ts';
+import { devicesOutside, externalsOf } from '../gateway/externals.ts';
 import { readMappings } from '../gateway/mappings.ts';
 import { type Discovery, discover } from '../gateway/scan.ts';
 import { type Process, readProcess } from '../gateway/snapshot.ts';
@@ -138,7 +138,10 @@ function treesToDump({ set, snapshot, details }: Discovery): ProcessTree[] {
       folder: `tree-${root}`,
       root,
       processes: processes.map(({ pid, parent, program, cgroup }) => ({ pid, parent, program, cgroup })),
-      externals: externalsOf(processes, snapshot),
+      externals: [
+        ...externalsOf(processes, snapshot),
+        ...(own.includes('mnt') ? devicesOutside(processes) : []),
+      ],
       namespaces: own.filter((kind) => kind === 'mnt' || kind === 'uts'),
       boundSockets: boundSockets(processes, snapshot),
     };

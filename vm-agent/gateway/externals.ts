@@ -12,6 +12,7 @@ export const JOURNAL_STDOUT = '/run/systemd/journal/stdout';
 const JOURNAL_STREAMS = '/run/systemd/journal/streams';
 /** Where a restore makes a FIFO when logind has removed the session's own. */
 export const ORPHAN_FIFOS = '/run/seamless/sessions';
+const PLAIN_DEVICE = /^\/dev\/(null|zero|full|u?random)$/;
 const SESSION_FIFO = /^(?:\/run\/systemd|\/run\/seamless)\/sessions\/([^/]+)\.ref$/;
 
 /** True for a stream whose other end is journald's. */
@@ -54,6 +55,32 @@ function journalStream(target: string, unit: string, snapshot: Snapshot): Extern
   };
 }
 
+/**
+ * Devices that systemd opened before it gave the unit a /dev of its own (PrivateDevices=): no mount of the process has them any more, so
+ * that CRIU finds no path to them.
+ */
+export function devicesOutside(members: readonly Process[]): External[] {
+  const externals = new Map<string, External>();
+  for (const { pid, descriptors } of members) {
+    const mounts = readFileSync(`/proc/${pid}/mountinfo`, 'latin1');
+    for (const { fd, target } of descriptors) {
+      if (!PLAIN_DEVICE.test(target) || mounts.split('\n').some((line) => line.startsWith(`${mountOf(pid, fd)} `)))
+        continue;
+      const key = fileKey(pid, fd);
+      const known = externals.get(key) ?? {
+        kind: 'device',
+        owner: target,
+        dumpKey: key,
+        restoreKey: key,
+        descriptors: [],
+      };
+      known.descriptors.push({ pid, fd });
+      externals.set(key, known);
+    }
+  }
+  return [...externals.values()];
+}
+
 /** How journald was told to label the stream; it keeps that in a file named after its own end, whose name we find by its inode. */
 function readJournalStream(peer: number): NonNullable<External['journal']> {
   const name = readdirSync(JOURNAL_STREAMS).find((file) => file.endsWith(`:${peer}`));
@@ -70,8 +97,15 @@ function readJournalStream(peer: number): NonNullable<External['journal']> {
 function sessionFifo(pid: number, fd: number, target: string): External | null {
   const session = SESSION_FIFO.exec(target)?.[1];
   if (session === undefined) return null;
-  // CRIU's name of an open file is its mount and inode, in hexadecimal.
-  const mount = /^mnt_id:\s*(\d+)/m.exec(readFileSync(`/proc/${pid}/fdinfo/${fd}`, 'latin1'))?.[1];
-  const key = `file[${Number(mount).toString(16)}:${statSync(`/proc/${pid}/fd/${fd}`).ino.toString(16)}]`;
+  const key = fileKey(pid, fd);
   return { kind: 'session-fifo', owner: session, dumpKey: key, restoreKey: key, descriptors: [] };
+}
+
+/** CRIU's name of an open file is its mount and inode, in hexadecimal. */
+function fileKey(pid: number, fd: number): string {
+  return `file[${mountOf(pid, fd).toString(16)}:${statSync(`/proc/${pid}/fd/${fd}`).ino.toString(16)}]`;
+}
+
+function mountOf(pid: number, fd: number): number {
+  return Number(/^mnt_id:\s*(\d+)/m.exec(readFileSync(`/proc/${pid}/fdinfo/${fd}`, 'latin1'))?.[1]);
 }

@@ -20,15 +20,20 @@ export interface FreshEnds {
 export async function openFreshEnds(externals: readonly External[]): Promise<FreshEnds> {
   const descriptors: (number | Socket)[] = [];
   for (const external of externals) {
-    descriptors.push(
-      external.kind === 'journal-stream'
-        ? await openJournalStream(
-            external.journal ?? { identifier: '', unit: external.owner, priority: 30, levelPrefix: true },
-          )
-        : await openSessionFifo(external.owner),
-    );
+    descriptors.push(await openFreshEnd(external));
   }
   return freshEnds(externals, descriptors);
+}
+
+function openFreshEnd({ kind, owner, journal }: External): Promise<number | Socket> | number {
+  switch (kind) {
+    case 'journal-stream':
+      return openJournalStream(journal ?? { identifier: '', unit: owner, priority: 30, levelPrefix: true });
+    case 'session-fifo':
+      return openSessionFifo(owner);
+    case 'device':
+      return openSync(owner, constants.O_RDWR);
+  }
 }
 
 function freshEnds(externals: readonly External[], descriptors: (number | Socket)[]): FreshEnds {
@@ -62,7 +67,7 @@ export async function openDeadEnds(externals: readonly External[]): Promise<Fres
   const descriptors: number[] = [];
   for (const { kind, owner } of externals) {
     descriptors.push(
-      kind === 'journal-stream' ? openSync('/dev/null', constants.O_RDWR) : await openOrphanFifo(owner),
+      kind === 'session-fifo' ? await openOrphanFifo(owner) : openSync('/dev/null', constants.O_RDWR),
     );
   }
   return freshEnds(externals, descriptors);
