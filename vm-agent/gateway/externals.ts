@@ -64,7 +64,10 @@ export function devicesOutside(members: readonly Process[]): External[] {
   for (const { pid, descriptors } of members) {
     const mounts = readFileSync(`/proc/${pid}/mountinfo`, 'latin1');
     for (const { fd, target } of descriptors) {
-      if (!PLAIN_DEVICE.test(target) || mounts.split('\n').some((line) => line.startsWith(`${mountOf(pid, fd)} `)))
+      if (
+        !PLAIN_DEVICE.test(target) ||
+        mounts.split('\n').some((line) => line.startsWith(`${mountOf(pid, fd)} `))
+      )
         continue;
       const key = fileKey(pid, fd);
       const known = externals.get(key) ?? {
