@@ -20,8 +20,8 @@ export interface Holder {
 }
 
 /**
- * Descriptors, mappings, watched paths, working and root directory, executable, and the unix sockets that `holders` write to; each path once,
- * sorted. Of a socket that they have bound themselves only the folder: CRIU binds it again.
+ * Descriptors, mappings, watched paths, working and root directory, executable, and the unix sockets that `holders` write to; each path
+ * once, sorted. Of a socket that they have bound themselves, and of a file that is deleted, only the folder: CRIU makes them again.
  */
 export function heldFiles(holders: readonly Holder[], sockets: ReadonlyMap<number, Socket>): HeldFile[] {
   const files = new Map<string, HeldFile>();
@@ -36,17 +36,25 @@ export function heldFiles(holders: readonly Holder[], sockets: ReadonlyMap<numbe
     const stats = lstatSync(root + path, { throwIfNoEntry: false });
     if (stats) files.set(path, describe(path, stats, executable));
   };
+  // CRIU makes a deleted file again beside where it was; without that folder, files of several trees would meet in a common one.
+  const addFolder = (holder: Holder, path: string) => {
+    if (!/^\/(memfd:|SYSV|\[aio\]|dev\/)/.test(path)) add(holder, dirname(path), false);
+  };
   for (const holder of holders) {
     const { pid, executable, descriptors } = holder.process;
     add(holder, executable, true);
     add(holder, readlinkSync(`/proc/${pid}/cwd`), false);
     add(holder, readlinkSync(`/proc/${pid}/root`), false);
-    for (const { path, deleted, executable: runs } of holder.mappings) if (!deleted) add(holder, path, runs);
+    for (const { path, deleted, executable: runs } of holder.mappings) {
+      if (!deleted) add(holder, path, runs);
+      else addFolder(holder, path);
+    }
     for (const path of holder.watchedPaths ?? []) add(holder, path, false);
     for (const { target } of descriptors) {
       const socket = unixSocket(target, sockets);
       const peer = socket?.type === 'dgram' ? unixPath(sockets.get(socket.peer)) : null;
-      if (!socket) add(holder, target, false);
+      if (target.endsWith(' (deleted)')) addFolder(holder, target);
+      else if (!socket) add(holder, target, false);
       if (socket?.path) add(holder, dirname(socket.path), false);
       if (peer) add(holder, peer, false);
     }
