@@ -107,6 +107,16 @@ const Config = Type.Object(
     profiles: Type.Optional(
       text('Folder of the templates’ profiles (TEMPLATE.yaml); the repository’s profiles/ unless told.'),
     ),
+    wakeWatchMs: Type.Optional(
+      Type.Integer({
+        minimum: 1000,
+        description:
+          'How long a VM is watched after a wake, before that is judged (docs/wakes.md); 60 000 unless told.',
+      }),
+    ),
+    journalDays: Type.Optional(
+      Type.Integer({ minimum: 1, description: 'How long the journal keeps what is over; 30 unless told.' }),
+    ),
     packetBuffer: Type.Optional(text('Path of the packet-buffer program; the built one unless told.')),
     logLevel: Type.Optional(
       Type.Union(['debug', 'info', 'warn', 'error'].map((level) => Type.Literal(level as 'info'))),

@@ -101,6 +101,7 @@ export function manageVm(deps: ManagedVmDeps): ManagedVm & { start(): void; clos
       ...{ vm: vm.name, journal, log },
       usage: (gateway) => vmAgent.call('usage', { gateway }, { timeoutMs: 10_000 }),
       sent: async () => (await network.sent('')).vm,
+      ...(config.wakeWatchMs === undefined ? {} : { windowMs: config.wakeWatchMs }),
     }),
     onFatal: deps.onFatal,
   });

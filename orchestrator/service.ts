@@ -13,6 +13,7 @@ import type { Config } from './config.ts';
 import { manageVm } from './managed-vm.ts';
 import { hostLink } from './network/host-link.ts';
 import { type Journal, type JournalRecord, openJournal } from './saga/journal.ts';
+import { RETENTION } from './saga/journal-pruning.ts';
 
 export interface ServiceOptions {
   config: Config;
@@ -62,7 +63,7 @@ export async function startService(options: ServiceOptions): Promise<{ close(): 
     void followSinks(agent, (sink) => vms.get(sink.vm)?.driver.sinkSays(sink), sinkLog, ended.signal);
     agent.call('describe', {}).catch((error) => sinkLog.warn('sinkAgent.unreachable', { error }));
   }
-  const endPruning = keepPruned(journal, log);
+  const endPruning = keepPruned(journal, config.journalDays, log);
   const api = await startApi({ socket: config.socket, vms, journal, log });
 
   return {
@@ -81,9 +82,9 @@ export async function startService(options: ServiceOptions): Promise<{ close(): 
 }
 
 /** Now and every hour. */
-function keepPruned(journal: Journal, log: Log): () => void {
+function keepPruned(journal: Journal, days = RETENTION.days, log: Log): () => void {
   const prune = () =>
-    journal.prune().then(
+    journal.prune({ ...RETENTION, days }).then(
       (records) => records > 0 && log.info('journal.pruned', { records }),
       (error) => log.error('journal.pruning', { error }),
     );

@@ -127,7 +127,7 @@ export function eventOf(record: JournalRecord): ApiEvent | null {
     }
     case 'hypervisor': {
       const said =
-        body.state === 'lost' ? `its QEMU has gone: ${body.reason} ${body.next}` : 'its QEMU is back';
+        body.state === 'lost' ? `its QEMU has gone: ${body.reason}. ${body.next}` : 'its QEMU is back';
       return { ...common, type: 'hypervisor', event: String(body.state), detail: said };
     }
     case 'sagaCreated':

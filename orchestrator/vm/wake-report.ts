@@ -49,8 +49,15 @@ export interface WakeCounts {
   falseByRule: { rule: string; count: number }[];
 }
 
+/** Within this time of the unpark the first look is taken, or fails. */
+const FIRST_LOOK_MS = 30_000;
+
 /** @param records of the unpark's saga; @returns null when it is no unpark */
-export function wakeReport(records: readonly JournalRecord[], operation: Operation): WakeReport | null {
+export function wakeReport(
+  records: readonly JournalRecord[],
+  operation: Operation,
+  nowMs = Date.now(),
+): WakeReport | null {
   const wake = (records[0]?.body.input as { wake?: Wake } | undefined)?.wake;
   if (!wake) return null;
   const { trigger } = wake;
@@ -68,9 +75,17 @@ export function wakeReport(records: readonly JournalRecord[], operation: Operati
     client: (trigger && 'client' in trigger ? trigger.client : null) ?? null,
     trigger,
     seen: clientView(operation),
-    verdict: (judged?.verdict as Verdict | undefined) ?? (wake.cause === 'manual' ? 'not judged' : 'pending'),
+    verdict: (judged?.verdict as Verdict | undefined) ?? unjudged(records, wake, operation, nowMs),
     because: (judged?.because as string[] | undefined) ?? [],
   };
+}
+
+/** A wake by hand is not judged, nor one that failed, nor one of before anybody watched. */
+function unjudged(records: readonly JournalRecord[], { cause }: Wake, { status }: Operation, nowMs: number) {
+  if (cause === 'manual') return 'not judged';
+  const isWatched = records.some(({ event }) => event === 'wakeWatched');
+  const isFresh = status === 'succeeded' && nowMs - (records.at(-1)?.atMs ?? 0) < FIRST_LOOK_MS;
+  return isWatched || isFresh || status === 'running' ? 'pending' : 'not judged';
 }
 
 /** `a false wake: no process started …` */
