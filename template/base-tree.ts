@@ -126,12 +126,13 @@ async function mmdebstrap(
       [
         'mmdebstrap',
         '--variant=minbase',
-        '--quiet',
         `--include=${packages.join(',')}`,
         '--aptopt=Acquire::Check-Valid-Until "false"',
         '--aptopt=APT::Install-Recommends "false"',
         '--aptopt=Acquire::Retries "3"',
         ...LEFT_OUT,
+        // Left out with the manuals, but the Java packages put links there.
+        '--setup-hook=mkdir -p "$1/usr/share/man/man1"',
         '--setup-hook=mkdir -p "$1/etc/apt/preferences.d" && cp "$PREFERENCES" "$1/etc/apt/preferences.d/seamless.pref"',
         'trixie',
         target,

@@ -1,0 +1,24 @@
+/** Tomcat: a Java virtual machine with dozens of threads, which looks at its files every ten seconds. */
+import type { Application } from '../application.ts';
+import { get, visit } from '../http.ts';
+
+const PORT = 8080;
+const PAGE = '/hello.jsp';
+
+export const applications: Application[] = [
+  {
+    name: 'Tomcat 10',
+    packages: ['tomcat10'],
+    units: ['tomcat10.service'],
+    async prepare(vm) {
+      const page = 'hello from <%= java.net.InetAddress.getLocalHost().getHostName() %>';
+      await vm.shell(`echo '${page}' > /var/lib/tomcat10/webapps/ROOT${PAGE}`);
+    },
+    connect: async (net) => {
+      const connection = net.tcp(PORT);
+      await get(connection, PAGE);
+      return { connection, request: () => get(connection, PAGE), close: () => connection.close() };
+    },
+    visit: (net) => visit(net, PORT, PAGE),
+  },
+];
