@@ -28,6 +28,8 @@ export interface Application {
   changed?: string;
   /** A client connects and goes as far as one that then sits idle for hours. */
   connect(net: ClientNetwork): Promise<Session>;
+  /** Whether it has done what it does by itself after a connection; parked before that, it would rightly wake the VM. */
+  isSettled?(vm: Guest): Promise<boolean>;
   /** Another client comes, is served, and goes. Throws when it is not. */
   visit(net: ClientNetwork): Promise<void>;
   /** Columns that are known not to hold, each with the honest reason. A column that is listed and holds fails the test, too. */

@@ -82,7 +82,7 @@ async function cycles(
   const { guest, net } = stage;
   const [unit = ''] = application.units;
   const before = await guest.facts(unit);
-  await note('park', () => park(stage, outcome));
+  await note('park', () => park(stage, application, outcome));
   const { connection, probe } = session;
   if (connection) await note('keep-alive', () => staysParked(stage, () => acknowledged(connection)));
   const ping = () => net.run(['ping', '-c', '2', '-i', '0.2', '-W', '2', net.address]);
@@ -91,7 +91,7 @@ async function cycles(
     await session.request();
     await awake(stage, outcome);
   });
-  await note('second cycle', () => park(stage, outcome));
+  await note('second cycle', () => park(stage, application, outcome));
   await note('new connection', async () => {
     await application.visit(net);
     await awake(stage, outcome);
@@ -130,7 +130,8 @@ async function obeys({ guest, net }: GatewayStage, application: Application, uni
 }
 
 /** A VM that somebody has just used may not be parkable yet (sshd still talks to logind, say): nobody would park it, so that is waited for. */
-async function park(stage: GatewayStage, outcome: Outcome): Promise<void> {
+async function park(stage: GatewayStage, { isSettled }: Application, outcome: Outcome): Promise<void> {
+  if (isSettled) await poll(SETTLE_MS, 'it to settle', async () => (await isSettled(stage.guest)) || null);
   const deadline = performance.now() + SETTLE_MS;
   for (;;) {
     const { status, error, ms } = await tryToPark(stage);

@@ -29,6 +29,8 @@ export const applications: Application[] = [
     name: 'Apache 2 + PHP, prefork with mod_php',
     packages: ['apache2', 'libapache2-mod-php'],
     units: ['apache2.service'],
+    // Five spare processes beside the one that the client has; they are made one a second.
+    isSettled: async (vm) => Number(await vm.shell('pgrep -c apache2')) >= 7,
     prepare: (vm) =>
       prepare(vm, `a2disconf -q ${FPM}`, 'a2dismod -q mpm_event', 'a2enmod -q mpm_prefork php8.4'),
   },
