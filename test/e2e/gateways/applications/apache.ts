@@ -14,6 +14,7 @@ async function prepare(vm: Guest, ...modules: string[]): Promise<void> {
 }
 
 const common = {
+  listens: [`tcp/${PORT}`],
   changed: 'KeepAliveTimeout is 3600 s: after Debian’s 5 s an idle connection is closed, parked or not.',
   connect: async (net) => {
     const connection = net.tcp(PORT);

@@ -10,6 +10,7 @@ export const applications: Application[] = [
     name: 'lighttpd + PHP (FastCGI)',
     packages: ['lighttpd', 'php-cgi'],
     units: ['lighttpd.service'],
+    listens: [`tcp/${PORT}`],
     changed:
       'server.max-keep-alive-idle is 3600 s: after Debian’s 5 s an idle connection is closed, parked or not.',
     async prepare(vm) {

@@ -10,7 +10,13 @@ export const applications: Application[] = [
     name: 'Tomcat 10',
     packages: ['tomcat10'],
     units: ['tomcat10.service'],
+    listens: [`tcp/${PORT}`],
+    changed: 'keepAliveTimeout is an hour: after Tomcat’s 20 s an idle connection is closed, parked or not.',
     async prepare(vm) {
+      const attribute = 'keepAliveTimeout="3600000"';
+      await vm.shell(
+        `grep -q ${attribute} /etc/tomcat10/server.xml || sed -i 's/connectionTimeout=/${attribute} &/' /etc/tomcat10/server.xml`,
+      );
       const page = 'hello from <%= java.net.InetAddress.getLocalHost().getHostName() %>';
       await vm.shell(`echo '${page}' > /var/lib/tomcat10/webapps/ROOT${PAGE}`);
     },
