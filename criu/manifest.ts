@@ -15,6 +15,8 @@ export interface NetworkIdentity {
   routes: { destination: string; interface: string; gateway?: string; source?: string }[];
   /** Known neighbours, copied so that the first packet waits for no ARP or neighbour discovery. */
   neighbours: { address: string; mac: string; interface: string }[];
+  /** Values of `NETWORK_SETTINGS` (criu/network-settings.ts) that the VM's kernel has. */
+  settings?: Record<string, string>;
 }
 
 export interface NetworkInterface {
@@ -23,6 +25,8 @@ export interface NetworkInterface {
   mtu: number;
   /** With prefix length: `10.77.0.11/24`, `fd77::11/64`; no link-local ones. */
   addresses: string[];
+  /** The link-local ones, likewise. */
+  linkLocal?: string[];
 }
 
 /** One process tree; CRIU dumps and restores it as a whole. */
@@ -92,6 +96,14 @@ export interface Listener {
   port: number;
   pid: number;
   program: string;
+  /** The other ends of its open connections, of TCP; named once per port. */
+  clients?: { address: string; port: number }[];
+}
+
+/** Of the production network; `local` is the VM's end. */
+export interface TcpConnection {
+  local: { address: string; port: number };
+  remote: { address: string; port: number };
 }
 
 export interface Manifest {
@@ -108,4 +120,6 @@ export interface Manifest {
   trees: ProcessTree[];
   files: HeldFile[];
   listeners: Listener[];
+  /** Those that no process has any more, which stay with the VM's kernel. */
+  lingering?: TcpConnection[];
 }

@@ -6,7 +6,8 @@
  *                                                               from the sink → drop, but what it gives back
  *   parked   to the VM → tunnel; from the VM → drop;            to the VM → sink; from the sink → as a switch;
  *            SYN to a held port → VM's port + packet-in;        SYN to a held port → tunnel;
- *            SYN of a health check → tunnel                     SYN of a health check → sink
+ *            SYN of a health check, or on an open               SYN of a health check, or on an open
+ *            connection → tunnel                                connection → sink
  *
  * A closed sink may still send one thing: to the VM's own address, which its stack never does, what it took from clients and
  * has not answered (sink-agent/returned.ts).
@@ -32,6 +33,8 @@ export interface VmPlacement {
   mac: string;
   /** Services whose connection requests are held while the VM is parked, instead of reaching the sink. */
   heldTcpPorts: readonly number[];
+  /** Open connections to them: a SYN on one of these is answered by its socket, and no request. */
+  connections?: readonly { port: number; client: { address: string; port: number } }[];
   /** Addresses and prefixes whose connection requests reach the sink all the same. */
   healthChecks?: readonly string[];
 }
@@ -70,7 +73,7 @@ export function vmBridgeFlows(vm: VmPlacement, state: RedirectState, ports: VmBr
     flow(PRIORITY.to, { ethDst: vm.mac }, [toTunnel]),
     flow(PRIORITY.from, { inPort: ports.vmPort, ethSrc: vm.mac }, []),
     ...heldSyns(vm).map((match) => flow(PRIORITY.heldSyn, match, [toVm, trigger])),
-    ...checks(vm).map((match) => flow(PRIORITY.check, match, [toTunnel])),
+    ...[...checks(vm), ...synsAgain(vm)].map((match) => flow(PRIORITY.check, match, [toTunnel])),
   ];
 }
 
@@ -97,7 +100,7 @@ export function sinkBridgeFlows(vm: VmPlacement, state: RedirectState, ports: Si
     flow(PRIORITY.to, { ethDst: vm.mac }, [toSink]),
     flow(PRIORITY.from, { inPort: sinkPort }, [{ type: 'normal' }]),
     ...heldSyns(vm).map((match) => flow(PRIORITY.heldSyn, match, [toTunnel])),
-    ...checks(vm).map((match) => flow(PRIORITY.check, match, [toSink])),
+    ...[...checks(vm), ...synsAgain(vm)].map((match) => flow(PRIORITY.check, match, [toSink])),
   ];
 }
 
@@ -132,6 +135,20 @@ function checks({ mac, healthChecks = [] }: VmPlacement): Match[] {
         : { ethType: ETH_TYPE.ipv6, ipv6Src: source };
     return { ethDst: mac, ...ip, ipProto: IP_PROTO.tcp, tcpFlags: SYN };
   });
+}
+
+/** SYN on a connection that is open already: a client that was started anew, or a stray copy. */
+function synsAgain({ mac, connections = [] }: VmPlacement): Match[] {
+  return connections.map(({ port, client }) => ({
+    ethDst: mac,
+    ...(client.address.includes(':')
+      ? { ethType: ETH_TYPE.ipv6, ipv6Src: client.address }
+      : { ethType: ETH_TYPE.ipv4, ipv4Src: client.address }),
+    ipProto: IP_PROTO.tcp,
+    tcpSrc: client.port,
+    tcpDst: port,
+    tcpFlags: SYN,
+  }));
 }
 
 function eachIp(match: (ip: { ethType: number; ipProto: number }) => Match): Match[] {

@@ -11,6 +11,7 @@ import type { Manifest } from '../criu/manifest.ts';
 import { startCriu } from '../criu/run.ts';
 import { type RestoreTarget, restoreTrees } from './restore/restore.ts';
 import { isPopulated, type SinkCgroup, setFrozen, treeCgroup, waitFrozen } from './sandbox/cgroup.ts';
+import { allowResets, muteResets } from './sandbox/resets.ts';
 import { AGENT_FOLDER, enter } from './sandbox/sandbox.ts';
 
 /** Beside the images; a name that no image can have. */
@@ -22,11 +23,11 @@ const GATES = '.gates';
  * the trees that are not alive.
  */
 export async function dumpImage(target: RestoreTarget, manifest: Manifest, folder: string): Promise<void> {
-  const { cgroup } = target;
+  const { cgroup, init } = target;
   const cgroups = manifest.trees.map(({ root }) => join(cgroup.path, treeCgroup(root)));
   // CRIU thaws the cgroup that it was told once it holds the tree; one that is frozen from above would stay so.
   for (const each of cgroups) await setFrozen(each, true);
-  await Promise.all(cgroups.map((each) => waitFrozen(each)));
+  await Promise.all([muteResets(init.pid), ...cgroups.map((each) => waitFrozen(each))]);
   await setFrozen(cgroup.processes, false);
   const gates = manifest.trees.length > 1 ? await openGates(manifest, folder) : [];
   const runs = manifest.trees.map((tree, index) => startDump(target, tree, folder, gates[index]));
@@ -45,13 +46,14 @@ export async function dumpImage(target: RestoreTarget, manifest: Manifest, folde
 
 /** After a dump that did not succeed as a whole: restores what it took away; all is frozen and alive again. Safe to repeat. */
 export async function undoDump(target: RestoreTarget, manifest: Manifest, folder: string): Promise<void> {
-  const { cgroup } = target;
+  const { cgroup, init } = target;
   const gone = await treesGone(cgroup, manifest);
   // The others keep a freeze of their own meanwhile.
   if (gone.length > 0) await restoreTrees(target, manifest, gone, folder);
   await setFrozen(cgroup.processes, true);
   await waitFrozen(cgroup.processes);
   for (const { root } of manifest.trees) await setFrozen(join(cgroup.path, treeCgroup(root)), false);
+  await allowResets(init.pid, manifest.lingering);
   await rm(folder, { recursive: true, force: true });
 }
 

@@ -8,7 +8,7 @@
 import { exec } from '../common/exec.ts';
 import type { Manifest } from '../criu/manifest.ts';
 import type { ConnectionPolicy } from './api.ts';
-import { NO_STRAY_RESET } from './sandbox/network.ts';
+import { RESETS_JUDGED } from './sandbox/resets.ts';
 
 export interface ConnectionPlan {
   /** TCP ports whose connections the processes accept here. */
@@ -81,7 +81,7 @@ export function connectionRules(family: 4 | 6, device: string, plan: ConnectionP
       ...listening.map((port) => `-A checks -p tcp --dport ${port} -j REDIRECT --to-ports ${checkPort}`),
       'COMMIT',
       '*filter',
-      NO_STRAY_RESET.join(' '),
+      ...RESETS_JUDGED,
       // To all others the port is closed.
       `-A INPUT ${syn} --dport ${checkPort} -m conntrack ! --ctstate DNAT -j REJECT --reject-with tcp-reset`,
       'COMMIT',

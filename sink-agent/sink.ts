@@ -20,6 +20,7 @@ import { restoredTrees, restoreImage } from './restore/restore.ts';
 import { type ReturnedPacket, returnPackets, unreadDatagrams } from './returned.ts';
 import { setFrozen, treeProcesses } from './sandbox/cgroup.ts';
 import type { ProcessIdentity } from './sandbox/process.ts';
+import { allowResets } from './sandbox/resets.ts';
 import type { Trigger } from './trigger.ts';
 import { Watch, waitUntraced } from './watch.ts';
 
@@ -273,6 +274,7 @@ export class Sink {
     const { connections, network } = this.record;
     const [device] = network.interfaces;
     if (device) await ensureConnectionRules(pid, device.name, connectionPlan(connections, manifest));
+    await allowResets(pid, manifest.lingering);
   }
 
   /** What came for the processes and nobody has taken. Nothing reaches the sink any more, and they have stopped. */

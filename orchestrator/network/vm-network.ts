@@ -6,6 +6,7 @@
  */
 import { SeamlessError } from '../../common/errors.ts';
 import type { Listener } from '../../criu/manifest.ts';
+import type { VmPlacement } from '../../ovs/flows.ts';
 import { addPort, deletePort } from '../../ovs/ovsdb/ports.ts';
 import { Redirect, type SynEvent } from '../../ovs/redirect.ts';
 import { connectionPolicy, type SinkConfig, type VmConfig } from '../config.ts';
@@ -31,18 +32,21 @@ export function vmNetwork(deps: VmNetworkDeps): VmNetwork & { close(): void } {
   const { vm, sink, vmHost, sinkHost } = deps;
   // Shared with the redirect and the buffer, which read it at each use: the services are known only after a scan.
   const heldTcpPorts: number[] = [];
+  let connections: NonNullable<VmPlacement['connections']> = [];
   const { acceptPorts, healthChecks } = connectionPolicy(vm);
   const holdPorts = (listeners: readonly Listener[]) => {
     const ports = listeners
       .filter(({ protocol, port }) => protocol === 'tcp' && !acceptPorts.includes(port))
       .map(({ port }) => port);
     heldTcpPorts.splice(0, heldTcpPorts.length, ...new Set(ports));
+    connections = listeners.flatMap(({ port, clients = [] }) => clients.map((client) => ({ port, client })));
   };
   const redirect = (sinkPort: string) =>
     new Redirect({
       vmName: vm.name,
       mac: vm.mac,
       heldTcpPorts,
+      connections,
       healthChecks,
       vmBridge: vmHost.openflow,
       sinkBridge: sinkHost.openflow,

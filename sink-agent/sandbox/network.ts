@@ -5,12 +5,8 @@
 import { SeamlessError } from '../../common/errors.ts';
 import { exec } from '../../common/exec.ts';
 import type { NetworkIdentity, NetworkInterface } from '../../criu/manifest.ts';
-
-/**
- * A packet that comes after its socket was dumped and before it is restored elsewhere must not be answered with a reset: the client
- * would lose its connection. Such a reset bears no ACK; that of a closed port does, and goes out.
- */
-export const NO_STRAY_RESET = ['-A', 'OUTPUT', '-p', 'tcp', '--tcp-flags', 'RST,ACK', 'RST', '-j', 'DROP'];
+import { NETWORK_SETTINGS, settingPath } from '../../criu/network-settings.ts';
+import { judgeResets } from './resets.ts';
 
 /** Makes the network of the container whose PID 1 is `pid`; `port` names the host's end. */
 export async function createNetwork(port: string, pid: number, identity: NetworkIdentity): Promise<void> {
@@ -23,7 +19,8 @@ export async function createNetwork(port: string, pid: number, identity: Network
     exec(['ethtool', '-K', port, 'tx', 'off']),
     exec([...inside, 'ethtool', '-K', inner.name, 'tx', 'off']),
     exec([...inside, 'ip', '-batch', '-'], { input: innerCommands(identity) }),
-    ...['iptables', 'ip6tables'].map((iptables) => exec([...inside, iptables, '--wait', ...NO_STRAY_RESET])),
+    judgeResets(pid),
+    applySettings(pid, inner.name, identity.settings ?? {}),
   ]);
 }
 
@@ -43,15 +40,18 @@ export function outerCommands(port: string, pid: number, inner: NetworkInterface
 }
 
 export function innerCommands(identity: NetworkIdentity): string {
-  const { name, addresses } = onlyInterface(identity);
+  const { name, addresses, linkLocal } = onlyInterface(identity);
   return lines([
     'link set lo up',
+    // The VM need not have made its link-local address of the MAC.
+    ...(linkLocal ? [`link set ${name} addrgenmode none`] : []),
     `link set ${name} up`,
     ...addresses.map((address) =>
       isIpv6(address)
         ? `address add ${address} dev ${name} nodad`
         : `address add ${address} brd + dev ${name}`,
     ),
+    ...(linkLocal ?? []).map((address) => `address add ${address} dev ${name} nodad`),
     ...identity.routes.map(
       ({ destination, gateway, source }) =>
         `route replace ${prefix(destination, gateway ?? source ?? '')}${gateway ? ` via ${gateway}` : ''} dev ${name}` +
@@ -74,7 +74,7 @@ function onlyInterface(identity: NetworkIdentity): NetworkInterface {
   }
   const words = [
     identity.hostname,
-    ...[inner.name, inner.mac, String(inner.mtu), ...inner.addresses],
+    ...[inner.name, inner.mac, String(inner.mtu), ...inner.addresses, ...(inner.linkLocal ?? [])],
     ...identity.routes.flatMap((route) => [route.destination, route.gateway ?? '-', route.source ?? '-']),
     ...identity.neighbours.flatMap((neighbour) => [neighbour.address, neighbour.mac]),
   ];
@@ -83,6 +83,24 @@ function onlyInterface(identity: NetworkIdentity): NetworkInterface {
     throw new SeamlessError('REQUEST_INVALID', `Expected names and addresses in the network, got "${odd}"`);
   }
   return inner;
+}
+
+/** What the sink's kernel does not know, or does not have (a way of congestion control), stays as it is there. */
+async function applySettings(pid: number, device: string, settings: Record<string, string>): Promise<void> {
+  const changes = settingChanges(device, settings);
+  if (changes.length === 0) return;
+  const sysctl = ['sysctl', '--quiet', '--ignore', '--write', ...changes];
+  await exec(['nsenter', '--target', String(pid), '--net', ...sysctl]).catch(() => {});
+}
+
+/** As `sysctl` takes them; only what is on the list, and only words and numbers. */
+export function settingChanges(device: string, settings: Record<string, string>): string[] {
+  if (!/^[A-Za-z0-9._-]+$/.test(device)) return [];
+  return NETWORK_SETTINGS.flatMap((setting) => {
+    const value = settings[setting];
+    if (value === undefined || !/^[\w\t -]+$/.test(value)) return [];
+    return [`${settingPath(setting, device).replace('/proc/sys/', '')}=${value}`];
+  });
 }
 
 /** Without it a default route would be one of IPv4 whatever its gateway: a batch takes no family. */

@@ -25,7 +25,9 @@ import { awaitGone, isAlive } from '../processes.ts';
 import { restoreTrees } from '../restore/restore.ts';
 import { startStopwatch } from '../stopwatch.ts';
 import { answeredFiles, withAnswered } from './answered-files.ts';
+import { lingeringConnections, withClients } from './connections.ts';
 import { heldFiles } from './held-files.ts';
+import { bareAddresses } from './network.ts';
 import {
   enterNamespaces,
   folderFrom,
@@ -225,7 +227,12 @@ async function writeManifest(
     network: found.network,
     trees: described,
     files: withAnswered(heldFiles(holders, found.snapshot.sockets), answeredFiles(answers)),
-    listeners: found.set.listeners,
+    listeners: withClients(
+      found.set.listeners,
+      holders.map(({ process }) => process),
+      found.snapshot.sockets,
+    ),
+    lingering: lingeringConnections(bareAddresses(found.network)),
   };
   await writeFile(join(imageFolder, MANIFEST_FILE), JSON.stringify(manifest));
   return manifest;

@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs';
 import { hostname } from 'node:os';
 import { exec } from '../../common/exec.ts';
 import type { NetworkIdentity } from '../../criu/manifest.ts';
+import { NETWORK_SETTINGS, settingPath } from '../../criu/network-settings.ts';
 
 interface Link {
   ifname: string;
@@ -36,10 +37,12 @@ export async function readNetwork(managementAddress: string): Promise<NetworkIde
     .split('\n')
     .filter((line) => line.startsWith('['))
     .map((line) => JSON.parse(line) as unknown[]);
-  return networkIdentity(
+  const identity = networkIdentity(
     { links: links as Link[], routes: routes as Route[], neighbours: neighbours as Neighbour[] },
     managementAddress,
   );
+  const [device] = identity.interfaces;
+  return device ? { ...identity, settings: readSettings(device.name) } : identity;
 }
 
 /** @param seen what `ip -json` printed. */
@@ -60,6 +63,9 @@ export function networkIdentity(
       mtu,
       addresses: addr_info
         .filter(({ scope }) => scope !== 'link')
+        .map(({ local, prefixlen }) => `${local}/${prefixlen}`),
+      linkLocal: addr_info
+        .filter(({ scope, local }) => scope === 'link' && local.includes(':'))
         .map(({ local, prefixlen }) => `${local}/${prefixlen}`),
     })),
     routes: seen.routes
@@ -84,6 +90,19 @@ export function bareAddresses(network: NetworkIdentity): string[] {
   return network.interfaces.flatMap(({ addresses }) =>
     addresses.map((address) => address.split('/')[0] ?? ''),
   );
+}
+
+/** What this kernel has of the settings; it may be older or newer than the sink's. */
+function readSettings(device: string): Record<string, string> {
+  const settings: Record<string, string> = {};
+  for (const setting of NETWORK_SETTINGS) {
+    try {
+      settings[setting] = readFileSync(settingPath(setting, device), 'latin1').trim();
+    } catch {
+      // this kernel does not know it
+    }
+  }
+  return settings;
 }
 
 export function readBootId(): string {

@@ -149,7 +149,7 @@ export function parseUnix(text: string): [number, UnixSocket][] {
 }
 
 /** `0B00A8C0:0016` → 192.168.0.11:22. The kernel prints the address as 32-bit words in the machine's (little-endian) order. */
-function parseEndpoint(text: string): Endpoint {
+export function parseEndpoint(text: string): Endpoint {
   const [hex = '', port = '0'] = text.split(':');
   const bytes = Buffer.from(hex, 'hex');
   for (let at = 0; at + 4 <= bytes.length; at += 4) bytes.subarray(at, at + 4).reverse();

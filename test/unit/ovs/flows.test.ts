@@ -53,6 +53,28 @@ test('health checks’ connection requests go to the sink on both bridges, befor
   for (const { match } of flows) expect(match.tcpFlags).toEqual({ value: 0x02, mask: 0x12 });
 });
 
+test('a SYN on an open connection is answered by its socket in the sink, and wakes nobody', () => {
+  const client = { address: '10.0.0.5', port: 4000 };
+  const other = { address: 'fd00::5', port: 4001 };
+  const open = { ...vm, connections: [client, other].map((each) => ({ port: 22, client: each })) };
+  const flows = [
+    ...vmBridgeFlows(open, 'parked', { vmPort: 3, tunnelPort: 9 }),
+    ...sinkBridgeFlows(open, 'parked', { tunnelPort: 9, sinkPort: 4 }),
+  ].filter(({ match }) => match.tcpSrc !== undefined);
+  const held = vmBridgeFlows(open, 'parked', { vmPort: 3, tunnelPort: 9 }).find(
+    ({ actions }) => actions.length === 2,
+  );
+  expect(flows.every(({ priority }) => priority > (held?.priority ?? 0))).toBe(true);
+  expect(
+    flows.map(({ match, actions }) => [match.ipv4Src ?? match.ipv6Src, match.tcpSrc, match.tcpDst, actions]),
+  ).toEqual([
+    ['10.0.0.5', 4000, 22, [{ type: 'output', port: 9 }]],
+    ['fd00::5', 4001, 22, [{ type: 'output', port: 9 }]],
+    ['10.0.0.5', 4000, 22, [{ type: 'output', port: 4 }]],
+    ['fd00::5', 4001, 22, [{ type: 'output', port: 4 }]],
+  ]);
+});
+
 describe('on the sink server’s bridge', () => {
   test('the sink of an awake VM is closed in both directions, but for what it gives back to the VM', () => {
     const flows = sinkBridgeFlows(vm, 'awake', { tunnelPort: 9, sinkPort: 4 });

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
 import type { NetworkIdentity } from '../../../criu/manifest.ts';
-import { innerCommands, outerCommands } from '../../../sink-agent/sandbox/network.ts';
+import { innerCommands, outerCommands, settingChanges } from '../../../sink-agent/sandbox/network.ts';
 
 const IDENTITY: NetworkIdentity = {
   hostname: 'vm1',
@@ -32,6 +32,30 @@ test('addresses, routes and neighbours are the VM’s, and IPv6 addresses need n
     'route replace 10.1.0.0/16 via 10.0.0.2 dev eth0 src 10.0.0.11',
     'neighbour replace 10.0.0.1 lladdr 52:54:00:00:00:02 dev eth0 nud reachable',
   ]);
+});
+
+test('link-local addresses are the VM’s, and none is made of the MAC', () => {
+  const [inner] = IDENTITY.interfaces;
+  const interfaces = [{ ...inner!, linkLocal: ['fe80::7/64'] }];
+  expect(innerCommands({ ...IDENTITY, interfaces }).split('\n')).toEqual(
+    expect.arrayContaining(['link set eth0 addrgenmode none', 'address add fe80::7/64 dev eth0 nodad']),
+  );
+});
+
+test('of the settings, those on the list are taken on, with words and numbers for values', () => {
+  const settings = {
+    'ipv4/ip_default_ttl': '255',
+    'ipv6/conf/IFACE/hop_limit': '64',
+    'ipv4/tcp_rmem': '4096\t131072\t6291456',
+    'ipv4/tcp_congestion_control': 'cubic;reboot',
+    'ipv4/ip_forward': '1',
+  };
+  expect(settingChanges('eth0', settings).sort()).toEqual([
+    'net/ipv4/ip_default_ttl=255',
+    'net/ipv4/tcp_rmem=4096\t131072\t6291456',
+    'net/ipv6/conf/eth0/hop_limit=64',
+  ]);
+  expect(settingChanges('../eth0', settings)).toEqual([]);
 });
 
 test('a word that would be a command of its own is refused', () => {

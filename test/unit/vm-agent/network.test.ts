@@ -37,7 +37,13 @@ describe('the presence of a VM on the production network', () => {
   it('is all interfaces but loopback and the one that carries the management address', () => {
     const network = networkIdentity(SEEN, '10.78.0.11');
     expect(network.interfaces).toEqual([
-      { name: 'eth0', mac: '52:54:00:77:00:01', mtu: 1500, addresses: ['10.77.0.11/24', 'fd77::11/24'] },
+      {
+        name: 'eth0',
+        mac: '52:54:00:77:00:01',
+        mtu: 1500,
+        addresses: ['10.77.0.11/24', 'fd77::11/24'],
+        linkLocal: ['fe80::1/24'],
+      },
     ]);
     expect(bareAddresses(network)).toEqual(['10.77.0.11', 'fd77::11']);
   });
