@@ -10,6 +10,7 @@ import { isClientListener, isInfrastructure } from './infrastructure.ts';
 import { indexLinks, type Links } from './links.ts';
 import { memoryFindings } from './mapping-rules.ts';
 import type { ProcessDetails } from './mappings.ts';
+import { groupName, hearsDatagrams } from './multicast.ts';
 import { processFindings } from './process-rules.ts';
 import { refusal } from './rules.ts';
 import type { Snapshot } from './snapshot.ts';
@@ -34,7 +35,7 @@ const IMAGE_SHARE = 0.7;
 /** All reasons, an empty list when the set can be moved. */
 export function refusalsOf(given: RefusalInput): Refusal[] {
   const input = { ...given, links: indexLinks(given.snapshot) };
-  const refusals = [...listenersThatStay(input), ...imageSize(input)];
+  const refusals = [...listenersThatStay(input), ...multicast(input), ...imageSize(input)];
   for (const pid of input.set.members.keys()) {
     const process = input.snapshot.processes.get(pid);
     const details = input.details.get(pid);
@@ -81,6 +82,19 @@ function listenersThatStay({ snapshot, options, links }: Input): Refusal[] {
     refusals.push(refusal({ rule: 'kernel-listener', reason }, { pid: 0, program: 'kernel' }));
   }
   return refusals;
+}
+
+/** Doubt means that it is a member of the set: of what stays, only what hears datagrams as a client is known to join groups. */
+function multicast({ snapshot, set, options }: Input): Refusal[] {
+  const isInfrastructures = [...snapshot.processes.values()].some(
+    (process) => isInfrastructure(process, options.agent) && hearsDatagrams(process.pid, snapshot),
+  );
+  const [group] = isInfrastructures ? [] : snapshot.groups;
+  const pid = [...set.members.keys()].find((member) => hearsDatagrams(member, snapshot));
+  const process = pid === undefined ? undefined : snapshot.processes.get(pid);
+  if (group === undefined || !process) return [];
+  const reason = `it hears datagrams, and somebody has joined the multicast group ${groupName(group)}: CRIU would lose the membership`;
+  return [refusal({ rule: 'multicast', reason }, process)];
 }
 
 function imageSize({ snapshot, details, availableBytes }: Input): Refusal[] {

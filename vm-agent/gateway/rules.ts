@@ -32,6 +32,8 @@ export const REMEDIES = {
   'sctp-socket': END,
   'mptcp-socket':
     'Set `net.mptcp.enabled=0` (sysctl) and restart the service; for Go programs `Environment=GODEBUG=multipathtcp=0` will do.',
+  multicast:
+    'Configure the service not to join multicast groups (mDNS, SSDP, routing), or exempt the VM from parking.',
   'io-uring':
     'Configure it to use epoll: for most programs an option, for all `kernel.io_uring_disabled=2` (sysctl).',
   'kernel-object': END,

@@ -6,6 +6,7 @@
 import { readdirSync, readFileSync, readlinkSync, statSync } from 'node:fs';
 import { readWaitedLocks, type WaitedLock } from './locks.ts';
 import { type Mapping, readMappings } from './mappings.ts';
+import { readGroups } from './multicast.ts';
 import { readSockets, type Socket } from './sockets.ts';
 
 export interface Descriptor {
@@ -40,6 +41,8 @@ export interface Snapshot {
   /** By inode. */
   sockets: Map<number, Socket>;
   locks: WaitedLock[];
+  /** Multicast groups that somebody has joined, in hexadecimal. */
+  groups: string[];
   /** What a process has mapped, nothing when it is gone. Read when asked for: it is dear. */
   mappings(pid: number): readonly Mapping[];
 }
@@ -59,7 +62,7 @@ export async function readSnapshot(): Promise<Snapshot> {
     known.set(pid, found);
     return found;
   };
-  return { processes, sockets, locks: readWaitedLocks(), mappings };
+  return { processes, sockets, locks: readWaitedLocks(), groups: readGroups(), mappings };
 }
 
 /** `null` for a kernel thread, a zombie, or a process that is gone. */

@@ -109,7 +109,6 @@ const MOVES: readonly (readonly string[])[] = [
 /** Moves, but CRIU loses something of it (docs/parking-rules.md says so). */
 const LOSES: Readonly<Record<string, string>> = {
   'udp-recverr': 'the option is lost',
-  multicast: 'the membership is lost',
 };
 
 const REFUSED: Readonly<Record<string, string>> = {
@@ -117,6 +116,7 @@ const REFUSED: Readonly<Record<string, string>> = {
   raw6: 'raw-socket',
   packet: 'packet-socket',
   mptcp: 'mptcp-socket',
+  multicast: 'multicast',
   'io-uring': 'io-uring',
   fanotify: 'kernel-object',
   perf: 'kernel-object',

@@ -34,6 +34,7 @@ export function guest(
     processes: new Map(all.map((sketch) => [sketch.pid, expand(sketch)])),
     sockets: new Map(Object.entries(sockets).map(([inode, socket]) => [Number(inode), socket])),
     locks,
+    groups: [],
     mappings: (pid) => mapped(all.find((sketch) => sketch.pid === pid)?.maps ?? []),
   };
 }
