@@ -1,6 +1,6 @@
 /**
  * What park and unpark need of the world: the VM's agent, its sink's agent, its network, its switch.
- * The sagas know these and nothing of sockets, QMP, cgroups or OpenFlow; `orchestrator/vm/wiring.ts` makes them real.
+ * The sagas know these and nothing of sockets, QMP, cgroups or OpenFlow; `orchestrator/managed-vm.ts` makes them real.
  * Each function ensures: asking for what is so already changes nothing.
  */
 import type { AllowedCall } from '../../criu/answers.ts';

@@ -71,7 +71,7 @@ function guestWork(first: GuestUsage, last: GuestUsage, releasedAtMs: number): s
   if (first.bootId !== last.bootId) return ['the VM was started anew'];
   const work: string[] = [];
   const { newest } = last;
-  if (newest && newest.startedMs > releasedAtMs) work.push(`started ${newest.program}[${newest.pid}]`);
+  if (newest && newest.startedMs >= releasedAtMs) work.push(`started ${newest.program}[${newest.pid}]`);
   // The gateway processes came back with nothing reaped; the others have a history.
   if (last.gateway.reaped > 0) work.push('its gateway processes ran others');
   if (last.others.reaped > first.others.reaped) work.push('processes ran and ended');

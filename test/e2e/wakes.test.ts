@@ -8,8 +8,9 @@ import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { exec } from '../../common/exec.ts';
 import { takeDown } from '../../lab/down.ts';
-import { namespacePath, planLab, planVms, qmpSockets } from '../../lab/plan.ts';
+import { namespacePath, planLab, planVms } from '../../lab/plan.ts';
 import { sshConfigPath } from '../../lab/ssh.ts';
+import { readState } from '../../lab/state.ts';
 import { bringUp } from '../../lab/up.ts';
 import { cacheDirectory } from '../../template/store.ts';
 import { awaitState, configure, kill, seamless, show, start } from './fixtures/admin.ts';
@@ -102,8 +103,8 @@ test('a login was needed; its SYN waited, and the verdict survives the death of 
 
 test('a hypervisor that ends while the VM is parked is noticed, and the sink goes on answering', async () => {
   await park();
-  const { stdout } = await exec(['fuser', qmpSockets(vms[0] as (typeof vms)[0])[0]]);
-  process.kill(Number(stdout.trim().split(/\s+/)[0]), 'SIGKILL');
+  const qmp = readState(lab)?.processes.find(({ name }) => name === 'vm1-qmp');
+  process.kill(qmp?.pid as number, 'SIGKILL');
   await expect.poll(async () => (await show('vm1')).hypervisorLost, { timeout: 10_000 }).not.toBeNull();
   expect((await show('vm1')).hypervisorLost?.next).toContain('the only copy');
   await client.ask('still here\n', /still here/);
