@@ -8,10 +8,12 @@
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { SeamlessError } from '../../common/errors.ts';
+import { exec } from '../../common/exec.ts';
 import type { AllowedCall } from '../../criu/answers.ts';
 import { restoreArguments } from '../../criu/arguments.ts';
 import type { Manifest, ProcessTree } from '../../criu/manifest.ts';
 import { startCriu } from '../../criu/run.ts';
+import { withLesserMtu } from '../../criu/segment-size.ts';
 import { processesIn, type SinkCgroup, setFrozen, treeCgroup, waitFrozen } from '../sandbox/cgroup.ts';
 import { byInnerPid, type ProcessIdentity } from '../sandbox/process.ts';
 import { AGENT_FOLDER, enter, rootTree } from '../sandbox/sandbox.ts';
@@ -47,7 +49,21 @@ export async function restoreImage(
 }
 
 /** Restores `trees` of an image whose files are placed; they end frozen by `processes/` with all others there. */
-export async function restoreTrees(
+export function restoreTrees(
+  target: RestoreTarget,
+  manifest: Manifest,
+  trees: readonly ProcessTree[],
+  folder: string,
+): Promise<void> {
+  const [device] = manifest.network.interfaces;
+  const setMtu = async (name: string, mtu: number) => {
+    const change = ['ip', 'link', 'set', name, 'mtu', String(mtu)];
+    await exec(['nsenter', '--target', String(target.init.pid), '--net', ...change]);
+  };
+  return withLesserMtu(device, setMtu, () => startAll(target, manifest, trees, folder));
+}
+
+async function startAll(
   { init, cgroup, criuVersion }: RestoreTarget,
   manifest: Manifest,
   trees: readonly ProcessTree[],

@@ -9,10 +9,12 @@
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { asSeamlessError, SeamlessError } from '../../common/errors.ts';
+import { exec } from '../../common/exec.ts';
 import { restoreArguments } from '../../criu/arguments.ts';
 import { GATE_PROGRAM, openGate } from '../../criu/gate.ts';
 import type { Manifest, ProcessTree, TreeProcess } from '../../criu/manifest.ts';
 import { type CriuRun, startCriu } from '../../criu/run.ts';
+import { withLesserMtu } from '../../criu/segment-size.ts';
 import {
   CGROUP_ROOT,
   enterNamespaces,
@@ -40,7 +42,10 @@ export async function restore(context: AgentContext, imageId: string): Promise<{
   const before = away;
   if (away) state.write({ away: { ...away, phase: 'restoring', imageId } });
   try {
-    await restoreTrees(context, images.folder(imageId), missing, placeholders);
+    const [device] = manifest.network.interfaces;
+    await withLesserMtu(device, setMtu, () =>
+      restoreTrees(context, images.folder(imageId), missing, placeholders),
+    );
   } catch (thrown) {
     // With something let go already, only a repetition that brings the rest can help.
     if (manifest.trees.every(hasEnded)) state.write({ away: before });
@@ -78,6 +83,15 @@ export async function restoreTrees(
     for (const run of runs) run.decide(false);
     await Promise.allSettled(runs.map(({ done }) => done));
     throw thrown;
+  }
+}
+
+/** By the file, since a process costs; in a container that may be read-only. */
+async function setMtu(device: string, mtu: number): Promise<void> {
+  try {
+    writeFileSync(`/sys/class/net/${device}/mtu`, String(mtu));
+  } catch {
+    await exec(['ip', 'link', 'set', device, 'mtu', String(mtu)]);
   }
 }
 
