@@ -99,7 +99,7 @@ export function manageVm(deps: ManagedVmDeps): ManagedVm & { start(): void; clos
     hypervisorLost: () => hypervisor.loss !== null,
     watch: new WakeWatch({
       ...{ vm: vm.name, journal, log },
-      usage: (gateway) => vmAgent.call('usage', { gateway }, { timeoutMs: 10_000 }),
+      usage: (asked) => vmAgent.call('usage', asked, { timeoutMs: 10_000 }),
       sent: async () => (await network.sent('')).vm,
       ...(config.wakeWatchMs === undefined ? {} : { windowMs: config.wakeWatchMs }),
     }),

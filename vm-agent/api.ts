@@ -60,6 +60,8 @@ export interface GuestUsage {
   newest: { pid: number; program: string; startedMs: number } | null;
   /** To all disks since the boot; 0 in a container, whose disks are the host's. */
   writtenBytes: number;
+  /** Payload that the client was sent on its TCP connection since the processes came back; null without one. */
+  clientBytes: number | null;
 }
 
 /** One kind of call that would have woken the VM; counted, with an example. */
@@ -118,8 +120,8 @@ export interface VmAgentApi {
   /** Forgets image `imageId` and its files. Refused (`AGENT_REFUSED`) while it is the only copy: dumped and not discardable says `force: false`. */
   discard: { params: { imageId: string; force?: boolean }; result: Record<string, never> };
   setClock: { params: { epochMs: number }; result: { steppedMs: number } };
-  /** `gateway`: PIDs of the processes that are counted apart. */
-  usage: { params: { gateway: number[] }; result: GuestUsage };
+  /** `gateway`: PIDs of the processes that are counted apart; `client`: whose connection is looked at, `203.0.113.7:51312`. */
+  usage: { params: { gateway: number[]; client?: string }; result: GuestUsage };
   memory: { params: { dropCaches?: boolean }; result: { totalBytes: number; availableBytes: number } };
 }
 

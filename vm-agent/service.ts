@@ -10,6 +10,7 @@ import type { ImageHandlers, RpcHandlers } from '../wire/rpc-server.ts';
 import type { VmAgentApi } from './api.ts';
 import { checkpoint } from './checkpoint/checkpoint.ts';
 import { readBootId, readNetwork } from './checkpoint/network.ts';
+import { sentTo } from './client-traffic.ts';
 import { isContainer } from './container.ts';
 import type { AgentContext } from './context.ts';
 import { discover } from './gateway/scan.ts';
@@ -113,10 +114,10 @@ export function createService(context: AgentContext): {
       await exec(['date', '--utc', '--set', `@${(Date.now() + steppedMs) / 1000}`]);
       return { steppedMs };
     },
-    async usage({ gateway }) {
+    async usage({ gateway, client = '' }) {
       if (!Array.isArray(gateway) || !gateway.every(Number.isSafeInteger))
         throw new SeamlessError('REQUEST_INVALID', 'Expected gateway as a list of PIDs');
-      return readUsage(gateway);
+      return { clientBytes: await sentTo(client), ...readUsage(gateway) };
     },
     async memory({ dropCaches = false }) {
       if (dropCaches) writeFileSync('/proc/sys/vm/drop_caches', '1');

@@ -28,7 +28,7 @@ interface Sample {
 }
 
 /** @param gateway PIDs of the gateway processes; @param agent of the agent itself */
-export function readUsage(gateway: readonly number[], agent = process.pid): GuestUsage {
+export function readUsage(gateway: readonly number[], agent = process.pid): Omit<GuestUsage, 'clientBytes'> {
   const samples = readSamples();
   const mine = descendants(samples, agent);
   const counted = samples.filter(({ pid, isKernelThread }) => !isKernelThread && !mine.has(pid));

@@ -1,9 +1,9 @@
 /**
  * Whether a wake was worth it: pure, decided on what the VM did from its return until a minute later.
  *
- * A wake is *false* when all of this holds: the call that woke it starts no process, no process was started or ended, its
- * gateway processes and all others (without the vm-agent) each used less than 1 % of a core, it wrote less than 1 MiB
- * to its disk, and it sent no more than its sink had sent in its place (half as much again, and 512 bytes), so that
+ * A wake is *false* when all of this holds: the call that woke it starts no process, whoever it was for was sent nothing on that
+ * connection, no process was started or ended, its gateway processes and all others (without the vm-agent) each used less
+ * than 1 % of a core, it wrote less than 1 MiB to its disk, and it sent no more than its sink had sent in its place (half as much again, and 512 bytes), so that
  * pings, keep-alives and whatever else the sink would have answered count for nothing.
  * What can't be read is no evidence: then the verdict is `unknown`, unless something else shows work. docs/wakes.md says the same.
  */
@@ -49,6 +49,9 @@ export function judgeWake(evidence: WakeEvidence): Judgement {
   if (rule !== null && WORKING_RULES.includes(rule)) work.push('the call that woke it starts a process');
   const sent = sentBeyondSink(evidence);
   if (sent !== null && sent > SENT_BYTES) work.push(`sent ${kibibytes(sent)} more than its sink would have`);
+  // Either look: the connection may be closed by the last one.
+  const answered = Math.max(first?.clientBytes ?? 0, last?.clientBytes ?? 0);
+  if (answered > 0) work.push(`answered the client that woke it with ${answered} B`);
   if (first && last) work.push(...guestWork(first, last, evidence.releasedAtMs));
   if (work.length > 0) return { verdict: 'used', because: work };
   if (!first || !last) return unknown('the vm-agent did not answer');

@@ -19,8 +19,8 @@ export interface WakeWatchDeps {
   vm: string;
   journal: Journal;
   log: Log;
-  /** Asks the guest; `gateway` are the PIDs of its gateway processes. */
-  usage(gateway: number[]): Promise<GuestUsage>;
+  /** Asks the guest; `gateway` are the PIDs of its gateway processes, `client` whom the wake was for. */
+  usage(asked: { gateway: number[]; client?: string }): Promise<GuestUsage>;
   /** What the VM has sent into the network so far. */
   sent(): Promise<Sent | null>;
   /** How long a VM is watched, in milliseconds; a minute unless told. */
@@ -145,9 +145,10 @@ export class WakeWatch {
   }
 
   async #usage(operation: string): Promise<GuestUsage | null> {
-    const { gatewayPids } = unparkState(this.#deps.journal.ofSaga(operation));
+    const { gatewayPids = [], wake } = unparkState(this.#deps.journal.ofSaga(operation));
+    const client = wake.trigger && 'client' in wake.trigger ? wake.trigger.client : undefined;
     try {
-      return await this.#deps.usage(gatewayPids ?? []);
+      return await this.#deps.usage({ gateway: gatewayPids, ...(client ? { client } : {}) });
     } catch (error) {
       this.#deps.log.warn('wakeWatch.unanswered', { operation, error });
       return null;

@@ -31,6 +31,7 @@ export const IDLE: GuestUsage = {
   others: { cpuMs: 1000, reaped: 900 },
   newest: { pid: 300, program: 'cron', startedMs: 4000 },
   writtenBytes: 1_000_000,
+  clientBytes: 0,
 };
 
 export interface Driven {
@@ -38,8 +39,8 @@ export interface Driven {
   watch: WakeWatch;
   /** What the guest says at each look; the last one over and over. Null: its agent does not answer. */
   readings: (GuestUsage | null | Promise<GuestUsage>)[];
-  /** The PIDs that were asked for. */
-  asked: number[][];
+  /** What was asked for. */
+  asked: { gateway: number[]; client?: string }[];
   hypervisor: { lost: boolean };
 }
 
@@ -53,8 +54,8 @@ export function drive(world: World, journal: Journal, over: { windowMs?: number 
     vm: 'vm1',
     journal,
     log: silentLog,
-    async usage(gateway) {
-      asked.push(gateway);
+    async usage(question) {
+      asked.push(question);
       const reading = readings.length > 1 ? readings.shift() : readings[0];
       if (reading) return reading;
       throw new SeamlessError('AGENT_UNREACHABLE', 'vm-agent:vm1 can’t be reached');

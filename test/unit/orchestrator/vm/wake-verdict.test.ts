@@ -57,6 +57,16 @@ test.each<[string, Partial<WakeEvidence>, string]>([
   ],
   ['it wrote to disk', later({ writtenBytes: 4_000_000 }), 'wrote 2929.7 KiB to disk'],
   ['it sent an answer', { sentBytes: 60 * 98 * 1.5 + 1400 }, 'sent 1.1 KiB more than its sink would have'],
+  [
+    'it answered whom it woke for, and be it with a byte',
+    later({ clientBytes: 1 }),
+    'answered the client that woke it with 1 B',
+  ],
+  [
+    'it answered whom it woke for, who has gone since',
+    { first: { ...IDLE, clientBytes: 300 }, last: { ...LATER, clientBytes: null } },
+    'answered the client that woke it with 300 B',
+  ],
   ['it was restarted', later({ bootId: 'c', uptimeMs: 5000 }), 'the VM was started anew'],
 ])('the wake was needed when %s', (_what, change, because) => {
   expect(judgeWake({ ...NOTHING, ...change })).toEqual({ verdict: 'used', because: [because] });

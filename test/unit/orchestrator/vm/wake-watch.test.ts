@@ -17,7 +17,8 @@ test('a wake after which nothing happened is judged false a minute later, and co
   const [judged] = await verdicts(journal);
   expect(judged?.body).toMatchObject({ verdict: 'false', cause: 'syscall', rule: 'file.open' });
   expect(judged?.saga).toBe(journal.lastSaga('vm1', 'unpark'));
-  expect(driven.asked).toEqual([[400], [400]]);
+  const asked = { gateway: [400], client: TRIGGER.client };
+  expect(driven.asked).toEqual([asked, asked]);
 });
 
 test('a wake after which a command ran was needed', async () => {
