@@ -11,6 +11,8 @@ export interface DumpRequest {
   folder: string;
   /** Values of `--external`, from `External.dumpKey`. */
   externals: readonly string[];
+  /** `ProcessTree.leaderless`. */
+  leaderless?: boolean;
   /** Paths that the tree watches by inotify, where CRIU can't find that out: in the overlay of a sink. */
   watchedPaths?: readonly string[];
   /** cgroup v2 directory whose processes are frozen already; CRIU hangs on a frozen process without it. */
@@ -21,6 +23,8 @@ export interface DumpRequest {
 
 export interface RestoreRequest {
   folder: string;
+  /** `ProcessTree.leaderless`; CRIU must then be a session leader itself. */
+  leaderless?: boolean;
   /** Descriptors that CRIU inherits from its parent, and which end of the image each of them stands for (`External.restoreKey`). */
   inherit: readonly { fd: number; key: string }[];
   actionScript?: string;
@@ -72,6 +76,7 @@ export function dumpArguments(version: string, request: DumpRequest): string[] {
     'dump',
     ...['--tree', String(request.root), '--images-dir', request.folder, '--log-file', DUMP_LOG, '-v2'],
     ...known(version, [...COMMON, ...DUMP_ONLY]),
+    ...(request.leaderless ? ['--shell-job'] : []),
     ...(request.watchedPaths ?? []).flatMap((path) => ['--irmap-scan-path', path]),
     ...(request.freezeCgroup ? ['--freeze-cgroup', request.freezeCgroup] : []),
     ...(request.actionScript ? ['--action-script', request.actionScript] : []),
@@ -84,6 +89,7 @@ export function restoreArguments(version: string, request: RestoreRequest): stri
     'restore',
     ...['--restore-detached', '--images-dir', request.folder, '--log-file', RESTORE_LOG, '-v2'],
     ...known(version, COMMON),
+    ...(request.leaderless ? ['--shell-job'] : []),
     ...(request.leaveStopped ? ['--leave-stopped'] : []),
     ...(request.pidFile ? ['--pidfile', request.pidFile] : []),
     ...(request.actionScript ? ['--action-script', request.actionScript] : []),

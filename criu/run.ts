@@ -66,14 +66,11 @@ export function startCriu(args: readonly string[], folder: string, options: Criu
   const [program = 'criu', ...rest] = [...(options.prefix ?? []), ...set, 'criu', ...args];
   const stdio: StdioOptions = ['ignore', 'ignore', 'pipe', ...(options.descriptors ?? [])];
   const env = { ...process.env, ...gate?.env, ...(isDump && !limitsLibrary ? preload : {}) };
-  const child = spawn(program, rest, { stdio, cwd: '/', env });
-  const done = ending(
-    child,
-    [program, ...rest],
-    folder,
-    isDump,
-    options.timeoutMs ?? 60_000,
-  ).finally(() => gate?.close());
+  // In a session of its own, which what it restores may be left in (RestoreRequest.leaderless).
+  const child = spawn(program, rest, { stdio, cwd: '/', env, detached: true });
+  const done = ending(child, [program, ...rest], folder, isDump, options.timeoutMs ?? 60_000).finally(() =>
+    gate?.close(),
+  );
   const reached = Promise.race([
     gate?.reached,
     done.then(() => Promise.reject(new SeamlessError('INTERNAL', 'CRIU ended without stopping at its gate'))),

@@ -84,6 +84,7 @@ function startDump(
     root: tree.root,
     folder: `${AGENT_FOLDER}/images/${basename(folder)}/${tree.folder}`,
     externals: tree.externals.map(({ dumpKey }) => dumpKey),
+    leaderless: tree.leaderless === true,
     watchedPaths: tree.watchedPaths ?? [],
     freezeCgroup: `${AGENT_FOLDER}/cgroup/${treeCgroup(tree.root)}`,
     ...(gate ? { actionScript: `${AGENT_FOLDER}/gate` } : {}),

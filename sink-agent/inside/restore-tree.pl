@@ -29,6 +29,8 @@ hold() if @held;
 put("$folder/cgroup/$cgroup/cgroup.procs", 0);
 $ENV{SEAMLESS_CGROUP} = $cgroup;
 $ENV{SEAMLESS_CRIU_PID} = $$;
+# Of a daemon that has left its session's leader behind, CRIU puts the tree into its own.
+POSIX::setsid();
 exec @ARGV or die "exec $ARGV[0]: $!\n";
 
 sub stream {

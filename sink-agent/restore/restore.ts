@@ -80,6 +80,7 @@ async function startAll(
     const inside = `${AGENT_FOLDER}/images/${folder.slice(folder.lastIndexOf('/') + 1)}/${tree.folder}`;
     const script = [`${AGENT_FOLDER}/programs/restore-tree.pl`, treeCgroup(tree.root), ...ends, '--'];
     const args = restoreArguments(criuVersion, {
+      leaderless: tree.leaderless === true,
       folder: inside,
       inherit,
       actionScript: `${AGENT_FOLDER}/programs/freeze-restored.sh`,

@@ -144,6 +144,7 @@ function treesToDump({ set, snapshot, details }: Discovery): ProcessTree[] {
         ...externalsOf(processes, snapshot),
         ...(own.includes('mnt') ? devicesOutside(processes) : []),
       ],
+      leaderless: snapshot.processes.get(root)?.session !== root,
       namespaces: own.filter((kind) => kind === 'mnt' || kind === 'uts'),
       boundSockets: boundSockets(processes, snapshot),
     };

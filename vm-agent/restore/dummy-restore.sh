@@ -6,4 +6,4 @@ set -e
 echo 1000000 >/proc/sys/kernel/ns_last_pid
 ip -force -batch "$1"
 shift
-"$@"
+setsid --wait "$@"

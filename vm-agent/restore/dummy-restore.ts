@@ -50,7 +50,12 @@ async function restoreStopped(
   prefix: readonly string[],
 ): Promise<void> {
   const ends = await openDeadEnds(tree.externals);
-  const args = restoreArguments(context.criuVersion, { folder, inherit: ends.inherit, leaveStopped: true });
+  const args = restoreArguments(context.criuVersion, {
+    leaderless: tree.leaderless === true,
+    folder,
+    inherit: ends.inherit,
+    leaveStopped: true,
+  });
   const run = startCriu(args, folder, { prefix, descriptors: ends.descriptors });
   ends.close();
   await run.done;

@@ -133,6 +133,7 @@ async function startRestore(
   const keeper = placeholders.find(({ cgroup }) => cgroup === root?.cgroup);
   try {
     const args = restoreArguments(context.criuVersion, {
+      leaderless: tree.leaderless === true,
       folder: keeper ? folderFrom(tree.namespaces, folder) : folder,
       inherit: ends.inherit,
       actionScript: GATE_PROGRAM,

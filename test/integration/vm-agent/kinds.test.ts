@@ -19,6 +19,7 @@ const MOVES: readonly (readonly string[])[] = [
     'epoll',
     'fifo',
     'zombie',
+    'daemon',
     'stopped',
   ],
   [
