@@ -3,6 +3,7 @@
 #include "arch.h"
 #include "ptrace.h"
 
+#include <asm/unistd.h>
 #include <errno.h>
 #include <linux/audit.h>
 

@@ -3,6 +3,7 @@
 #include "arch.h"
 #include "ptrace.h"
 
+#include <asm/unistd.h>
 #include <linux/audit.h>
 #include <sys/user.h>
 

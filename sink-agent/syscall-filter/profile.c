@@ -14,6 +14,13 @@
 
 #define PROGRAM_SIZE 16
 
+/* What the kernel calls O_LARGEFILE; to the C library it is nothing, but some programs say it. */
+#ifdef __aarch64__
+#define KERNEL_LARGEFILE 0400000
+#else
+#define KERNEL_LARGEFILE 0100000
+#endif
+
 enum effect { EFFECT_STAT, EFFECT_OPEN, EFFECT_DENY, EFFECT_CALL, EFFECT_READ };
 
 static const char *const effect_names[] = { "stat", "open", "deny", "call" };
@@ -129,8 +136,7 @@ static bool path_of(const struct world *world, const struct look *look, const ui
 
 static bool opens_for_reading(const struct look *look, const uint64_t *args)
 {
-	const uint64_t harmless = O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | 0100000 /* O_LARGEFILE, as 32-bit code has it */ |
-				  O_LARGEFILE;
+	const uint64_t harmless = O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | KERNEL_LARGEFILE;
 
 	return (args[look->path + 1] & ~harmless) == O_RDONLY;
 }
