@@ -183,6 +183,7 @@ async function startDump(context: AgentContext, imageFolder: string, tree: Proce
   const externals = tree.externals.map(({ dumpKey }) => dumpKey);
   const args = dumpArguments(context.criuVersion, {
     root: tree.root,
+    leaderless: tree.leaderless === true,
     folder: folderFrom(tree.namespaces, folder),
     externals,
     actionScript: GATE_PROGRAM,
