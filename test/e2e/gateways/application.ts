@@ -10,6 +10,7 @@ export const COLUMNS = [
   'request on an old connection',
   'new connection',
   'second cycle',
+  'systemctl',
 ] as const;
 export type Column = (typeof COLUMNS)[number];
 

@@ -4,10 +4,9 @@
  *   start → connect → park → keep-alives, ping, probe: parked still → request on that connection: woken, answered there
  *         → park → a new client: woken, served → request on the old connection again → systemd's view, restart, stop, journal
  */
-import { setTimeout as delay } from 'node:timers/promises';
-import type { Operation } from '../../../orchestrator/vm/operation.ts';
 import { type Application, COLUMNS, type Column, type Session } from './application.ts';
 import type { UnitFacts } from './guest.ts';
+import { awake, park, poll, refused, staysParked, tidy } from './power.ts';
 import type { GatewayStage } from './stage.ts';
 
 export type Verdicts = Record<Column, string | null>;
@@ -16,7 +15,7 @@ export interface Outcome {
   application: string;
   /** See Application.changed. */
   changed?: string;
-  /** Per column `ok`, or why not; `null` where there is nothing to try or it was not reached. */
+  /** Per column `ok`, or why not (`refused: …` when that is as it must be); `null` where there is nothing to try or it was not reached. */
   columns: Verdicts;
   /** What else is not as it should be. */
   faults: string[];
@@ -28,12 +27,7 @@ export interface Outcome {
   isTidy: boolean;
 }
 
-const OPERATION_MS = 60_000;
-const AWAKE_MS = 20_000;
 const ACKNOWLEDGED_MS = 5000;
-const SETTLE_MS = 4000;
-const SETTLE_POLL_MS = 300;
-const POLL_MS = 30;
 
 export async function runApplication(stage: GatewayStage, application: Application): Promise<Outcome> {
   const columns = Object.fromEntries(COLUMNS.map((column) => [column, null])) as Verdicts;
@@ -47,10 +41,10 @@ export async function runApplication(stage: GatewayStage, application: Applicati
     triggers: [],
     isTidy: false,
   };
-  const note = async (column: Column, work: () => Promise<void>): Promise<void> => {
+  const note = async (column: Column, work: () => Promise<unknown>): Promise<void> => {
     try {
       await work();
-      columns[column] ??= 'ok';
+      columns[column] = 'ok';
     } catch (thrown) {
       columns[column] = (thrown as Error).message;
       throw thrown;
@@ -61,9 +55,10 @@ export async function runApplication(stage: GatewayStage, application: Applicati
     await application.prepare?.(stage.guest);
     await stage.guest.start(application.units, application.listens);
     session = await application.connect(stage.net);
-    await cycles(stage, application, session, outcome, note);
+    if (application.refusedBy) columns.park = await refused(stage, application.refusedBy);
+    else await cycles(stage, application, session, outcome, note);
   } catch (thrown) {
-    const told = Object.values(columns).some((verdict) => verdict !== null && verdict !== 'ok');
+    const told = Object.values(columns).some((verdict) => isFailure(verdict));
     if (!told) outcome.faults.push((thrown as Error).message);
   } finally {
     await session?.close().catch(() => {});
@@ -77,7 +72,7 @@ async function cycles(
   application: Application,
   session: Session,
   outcome: Outcome,
-  note: (column: Column, work: () => Promise<void>) => Promise<void>,
+  note: (column: Column, work: () => Promise<unknown>) => Promise<void>,
 ): Promise<void> {
   const { guest, net } = stage;
   const [unit = ''] = application.units;
@@ -91,17 +86,23 @@ async function cycles(
     await session.request();
     await awake(stage, outcome);
   });
-  await note('second cycle', () => park(stage, application, outcome));
-  await note('new connection', async () => {
-    await application.visit(net);
-    await awake(stage, outcome);
-  });
   await note('second cycle', async () => {
+    await park(stage, application, outcome);
+    await note('new connection', async () => {
+      await application.visit(net);
+      await awake(stage, outcome);
+    });
     await session.request();
-    sameUnit(unit, before, await guest.facts(unit));
   });
-  await session.close();
-  await obeys(stage, application, unit);
+  await note('systemctl', async () => {
+    sameUnit(unit, before, await guest.facts(unit));
+    await session.close();
+    await obeys(stage, application, unit);
+  });
+}
+
+export function isFailure(verdict: string | null): boolean {
+  return verdict !== null && verdict !== 'ok' && !verdict.startsWith('refused: ');
 }
 
 /** systemd has never seen anything: nothing failed, nothing was started again. */
@@ -129,48 +130,6 @@ async function obeys({ guest, net }: GatewayStage, application: Application, uni
     throw new Error(`Expected ${unit} to be inactive once stopped, got ${ActiveState}`);
 }
 
-/** A VM that somebody has just used may not be parkable yet (sshd still talks to logind, say): nobody would park it, so that is waited for. */
-async function park(stage: GatewayStage, { isSettled }: Application, outcome: Outcome): Promise<void> {
-  if (isSettled) await poll(SETTLE_MS, 'it to settle', async () => (await isSettled(stage.guest)) || null);
-  const deadline = performance.now() + SETTLE_MS;
-  for (;;) {
-    const { status, error, ms } = await tryToPark(stage);
-    if (status === 'succeeded') {
-      outcome.parkMs.push(ms ?? 0);
-      return;
-    }
-    if (error?.code !== 'VM_UNPARKABLE' || performance.now() > deadline)
-      throw new Error(error?.message ?? `the park ended ${status}`);
-    await delay(SETTLE_POLL_MS);
-  }
-}
-
-async function tryToPark({ api, vm }: GatewayStage): Promise<Operation> {
-  const { operation } = await api.post<{ operation: Operation | null }>(`/v1/vms/${vm}/park`);
-  return poll(OPERATION_MS, 'the park to end', async () => {
-    const now = await api.get<Operation>(`/v1/operations/${operation?.id}`);
-    return now.status === 'running' ? null : now;
-  });
-}
-
-/** The VM is awake, or is soon; notes why. */
-async function awake({ api, vm }: GatewayStage, outcome: Outcome): Promise<void> {
-  await poll(AWAKE_MS, 'the VM to be awake', async () => (await stateOf(api, vm)) === 'awake' || null);
-  const { lastUnpark } = await api.get<{ lastUnpark: Operation | null }>(`/v1/vms/${vm}`);
-  outcome.wakeMs.push(lastUnpark?.ms ?? 0);
-  const trigger = lastUnpark?.trigger;
-  const isCall = trigger && 'program' in trigger && trigger.program;
-  outcome.triggers.push(isCall ? `${trigger.program}: ${trigger.detail}` : (lastUnpark?.cause ?? '?'));
-}
-
-async function staysParked({ api, vm }: GatewayStage, work: () => Promise<unknown>): Promise<void> {
-  await work();
-  const state = await stateOf(api, vm);
-  if (state === 'parked') return;
-  const { lastUnpark } = await api.get<{ lastUnpark: Operation | null }>(`/v1/vms/${vm}`);
-  throw new Error(`woke the VM: ${JSON.stringify(lastUnpark?.trigger ?? lastUnpark?.cause)}`);
-}
-
 /** The client's kernel asks once a second whether the connection lives; the answer must be younger than this call. */
 async function acknowledged(connection: NonNullable<Session['connection']>): Promise<void> {
   const started = performance.now();
@@ -179,33 +138,4 @@ async function acknowledged(connection: NonNullable<Session['connection']>): Pro
     if (since === null) throw new Error('the connection is no longer established');
     return since < performance.now() - started || null;
   });
-}
-
-async function stateOf(api: GatewayStage['api'], vm: string): Promise<string> {
-  const { vms } = await api.get<{ vms: { name: string; state: string }[] }>('/v1/vms');
-  return vms.find(({ name }) => name === vm)?.state ?? '';
-}
-
-/** Brings the VM back and stops the application; false when the lab had better be made anew. */
-async function tidy(stage: GatewayStage, application: Application): Promise<boolean> {
-  const { api, vm, guest } = stage;
-  try {
-    if ((await stateOf(api, vm)) !== 'awake') await api.post(`/v1/vms/${vm}/unpark`);
-    await poll(AWAKE_MS, 'the VM to be awake', async () => (await stateOf(api, vm)) === 'awake' || null);
-    await guest.stop(application.units);
-    await guest.run('systemctl', 'reset-failed');
-    return true;
-  } catch {
-    return false;
-  }
-}
-
-async function poll<T>(timeoutMs: number, what: string, look: () => Promise<T | null>): Promise<T> {
-  const deadline = performance.now() + timeoutMs;
-  for (;;) {
-    const found = await look();
-    if (found !== null) return found;
-    if (performance.now() > deadline) throw new Error(`Expected ${what} within ${timeoutMs} ms`);
-    await delay(POLL_MS);
-  }
 }

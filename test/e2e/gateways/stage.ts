@@ -68,7 +68,8 @@ function clientNetwork(lab: LabPlan, address: string): ClientNetwork {
     run: async (argv, { input = '', timeoutMs = RUN_MS } = {}) =>
       (await exec(['nsenter', `--net=${netns}`, '--', ...argv], { input, timeoutMs })).stdout,
     start,
-    tcp: (port) => start(['socat', '-', `TCP:${address}:${port},keepalive,keepidle=1,keepintvl=1,keepcnt=15`]),
+    tcp: (port) =>
+      start(['socat', '-', `TCP:${address}:${port},keepalive,keepidle=1,keepintvl=1,keepcnt=15`]),
     udp: (port) => start(['socat', '-', `UDP:${address}:${port}`]),
   };
 }

@@ -1,18 +1,17 @@
 /** A lab of its own beside whatever is up, with the smallest VM; taken down from the states a crash leaves. */
-import { existsSync } from 'node:fs';
-import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterEach, expect, test } from 'vitest';
 import { exec } from '../../../common/exec.ts';
 import { takeDown } from '../../../lab/down.ts';
 import { commandAt } from '../../../lab/exec.ts';
-import { type LabPlan, planLab, planVms } from '../../../lab/plan.ts';
-import { readStartTime, startProcess } from '../../../lab/processes.ts';
+import { planLab, planVms } from '../../../lab/plan.ts';
+import { startProcess } from '../../../lab/processes.ts';
 import { readState } from '../../../lab/state.ts';
 import { labStatus } from '../../../lab/status.ts';
 import { bringUp } from '../../../lab/up.ts';
 import { buildTemplate } from '../../../template/build.ts';
 import { cacheDirectory, listTemplates } from '../../../template/store.ts';
+import { leftovers } from './fixtures/leftovers.ts';
 
 const cache = cacheDirectory(process.env);
 const lab = planLab('labtest', cache);
@@ -20,21 +19,6 @@ const source = join(import.meta.dirname, '../../..');
 const silent = () => {};
 
 afterEach(() => takeDown(lab, silent));
-
-/** Everything of the lab that the machine would still know of. */
-async function leftovers(plan: LabPlan, pids: readonly number[]): Promise<string[]> {
-  const found: string[] = [];
-  const { stdout: netns } = await exec(['ip', 'netns', 'list']);
-  for (const name of Object.values(plan.namespaces))
-    if (netns.split(/\s/).includes(name)) found.push(`netns ${name}`);
-  for (const controller of await readdir('/sys/fs/cgroup'))
-    if (existsSync(join('/sys/fs/cgroup', controller, plan.cgroup))) found.push(`cgroup in ${controller}`);
-  for (const file of ['/proc/swaps', '/proc/self/mounts'])
-    if (/labtest/.test(await readFile(file, 'utf8'))) found.push(file);
-  for (const folder of [plan.runDirectory, plan.diskDirectory]) if (existsSync(folder)) found.push(folder);
-  for (const pid of pids) if (readStartTime(pid) !== null) found.push(`process ${pid}`);
-  return found;
-}
 
 test('the lab comes up, its hosts and VM reach each other, and down leaves nothing', {
   timeout: 900_000,
