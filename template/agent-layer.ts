@@ -40,11 +40,15 @@ Environment=NODE_COMPILE_CACHE=${COMPILE_CACHE}
   // Where the sink server lacks CAP_SYS_RESOURCE (containers, this project's test machines), CRIU can't give it back to a restored
   // process. So no service nor session of the VM has it, the agent excepted: CRIU itself needs it.
   // NotifyAccess: while a service's processes are away, a placeholder is its main process; systemd must take that message.
-  // PrivateUsers: CRIU can't restore a process into a user namespace that systemd has made.
+  // PrivateUsers: CRIU can't restore a process into a user namespace that systemd has made. NoExecPaths, ProcSubset: CRIU itself runs in a service's
+  // mount namespace, from /usr/sbin, and reads /proc/sys.
   'etc/systemd/system/service.d/10-seamless.conf': `[Service]
 CapabilityBoundingSet=~CAP_SYS_RESOURCE
 NotifyAccess=all
 PrivateUsers=no
+NoExecPaths=
+ExecPaths=
+ProcSubset=all
 `,
   'etc/systemd/system/seamless-vm-agent.service.d/20-all-capabilities.conf': `[Service]
 CapabilityBoundingSet=~
