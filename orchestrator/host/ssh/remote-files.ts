@@ -73,25 +73,24 @@ export class RemoteFiles {
 
   /** Gives `work` a file server of its own, and a way to wait for its answers. */
   async #served<T>(work: (sftp: SFTPWrapper, ask: Ask) => Promise<T>): Promise<T> {
-    const deadline = AbortSignal.timeout(FILE_MS);
-    const over = AbortSignal.any([this.#session.lost, deadline]);
-    const late = () => new SeamlessError('TIMEOUT', `no answer in ${FILE_MS / 1000} s`);
-    const giveBack = await this.#slots.take(over).catch(() => {
-      throw this.#session.lost.aborted ? this.#session.lost.reason : late();
-    });
+    const { lost } = this.#session;
+    const ended = new AbortController();
+    const over = ended.signal;
+    const late = () => ended.abort(new SeamlessError('TIMEOUT', `no answer in ${FILE_MS / 1000} s`));
+    const timer = setTimeout(late, FILE_MS);
+    const gone = () => ended.abort(lost.reason);
+    lost.addEventListener('abort', gone, { once: true });
+    if (lost.aborted) gone();
+    let giveBack = () => {};
     try {
+      giveBack = await this.#slots.take(over);
       const sftp = this.#idle.pop() ?? (await this.#open(over));
       const ask: Ask = (open) => opening(over, open).catch((error) => Promise.reject(statusError(error)));
-      try {
-        return await work(sftp, ask);
-      } finally {
-        // One that did not answer in time is busy for who knows how long.
-        if (over.aborted) sftp.end();
-        else this.#idle.push(sftp);
-      }
-    } catch (error) {
-      throw deadline.aborted && !this.#session.lost.aborted ? late() : error;
+      // One that did not answer in time is busy for who knows how long.
+      return await work(sftp, ask).finally(() => (over.aborted ? sftp.end() : this.#idle.push(sftp)));
     } finally {
+      clearTimeout(timer);
+      lost.removeEventListener('abort', gone);
       giveBack();
     }
   }
