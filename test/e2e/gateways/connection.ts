@@ -64,8 +64,8 @@ export class Connection {
     return this.expect(answer, timeoutMs);
   }
 
-  /** Milliseconds since the other side last acknowledged anything, `null` when it has no established TCP connection. */
-  async sinceLastAck(): Promise<number | null> {
+  /** Milliseconds since the other side last acknowledged anything; throws when there is no established TCP connection any more. */
+  async sinceLastAck(): Promise<number> {
     const { stdout } = await exec([
       'nsenter',
       `--net=${this.#netns}`,
@@ -77,7 +77,12 @@ export class Connection {
     const pids = family(this.#child.pid ?? -1);
     const line = stdout.split('\n').find((text) => pids.some((pid) => text.includes(`pid=${pid},`)));
     const since = /\blastack:(\d+)/.exec(line ?? '')?.[1];
-    return since === undefined ? null : Number(since);
+    if (since !== undefined) return Number(since);
+    const end = `${this.#ended ?? 'it runs still'}, having said ${JSON.stringify(this.#received.slice(-200))}`;
+    throw new SeamlessError(
+      'COMMAND_FAILED',
+      `The connection of ${this.#name} is no longer established (${end})`,
+    );
   }
 
   async close(): Promise<void> {
