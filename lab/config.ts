@@ -24,10 +24,18 @@ import type { LabState } from './state.ts';
 /** Where systemd puts the credentials of the vm-agent's unit in the guest. */
 const GUEST_CREDENTIALS = '/run/credentials/seamless-vm-agent.service';
 
-export function orchestratorConfig(lab: LabPlan, vms: readonly VmPlan[], accel: LabState['accel'] = 'tcg') {
+/** How the orchestrator reaches each host, where that is not directly. */
+export type HostTransports = Record<SwitchHost, { type: 'ssh'; [key: string]: unknown }>;
+
+export function orchestratorConfig(
+  lab: LabPlan,
+  vms: readonly VmPlan[],
+  accel: LabState['accel'] = 'tcg',
+  transports?: HostTransports,
+) {
   const host = (name: SwitchHost) => ({
     name,
-    transport: { type: 'local', netns: namespacePath(lab, name) },
+    transport: transports?.[name] ?? { type: 'local', netns: namespacePath(lab, name) },
     openflowSocket: openflowSocket(lab, name),
     ovsdbSocket: databaseSocket(lab, name),
     switchControl: switchControlSocket(lab, name),

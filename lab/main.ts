@@ -12,7 +12,7 @@ import { type LabState, readState, writeState } from './state.ts';
 import { describeStatus, labStatus } from './status.ts';
 import { bringUp } from './up.ts';
 
-const USAGE = `Usage: scripts/lab up [--vm NAME[:TEMPLATE]]… [--memory MIB] [--native] [--no-services]
+const USAGE = `Usage: scripts/lab up [--vm NAME[:TEMPLATE]]… [--memory MIB] [--native] [--transport local|ssh] [--no-services]
        scripts/lab exec client|sink|hv|mgmt|vm:NAME -- COMMAND…
        scripts/lab status [--json]
        scripts/lab stop orchestrator|sink-agent [--kill]      (--kill: by SIGKILL, as in a crash)
@@ -58,6 +58,7 @@ async function main(): Promise<number> {
         source: SOURCE,
         services: values['no-services'] !== true,
         native: values.native === true,
+        transport: transportOf(values.transport),
         report,
         signal: abortOnSignals(),
       });
@@ -90,6 +91,7 @@ function parseArguments() {
         vm: { type: 'string', multiple: true },
         memory: { type: 'string' },
         native: { type: 'boolean' },
+        transport: { type: 'string' },
         'no-services': { type: 'boolean' },
         json: { type: 'boolean' },
         kill: { type: 'boolean' },
@@ -98,6 +100,11 @@ function parseArguments() {
   } catch (error) {
     throw usage(error instanceof Error ? error.message : String(error));
   }
+}
+
+function transportOf(value = 'local'): 'local' | 'ssh' {
+  if (value === 'local' || value === 'ssh') return value;
+  throw usage(`expected --transport local or ssh, got ${value}`);
 }
 
 /** Ctrl-C leaves nothing behind either. */

@@ -4,8 +4,9 @@ import { join } from 'node:path';
 import { SeamlessError } from '../common/errors.ts';
 import { readTemplate, templateDirectory, templatePaths } from '../template/store.ts';
 import { chooseAccelerator } from './accelerator.ts';
-import { orchestratorConfig, sinkAgentConfig } from './config.ts';
+import { type HostTransports, orchestratorConfig, sinkAgentConfig } from './config.ts';
 import { takeDownAlone, withLabLock } from './down.ts';
+import { startHostSsh } from './host-ssh.ts';
 import { makeNetwork } from './network.ts';
 import { startSwitch } from './open-vswitch.ts';
 import { issueCertificate, makeAuthority } from './pki.ts';
@@ -26,6 +27,8 @@ export interface UpRequest {
   services: boolean;
   /** Boots the VMs on the host's kernel, as containers, instead of in QEMU. */
   native?: boolean;
+  /** How the orchestrator reaches the hosts; `local` unless told. */
+  transport?: 'local' | 'ssh';
   report: (line: string) => void;
   /** Ends it: what is there so far is taken down. */
   signal: AbortSignal;
@@ -54,7 +57,8 @@ async function bringUpAlone(request: UpRequest): Promise<LabState> {
   }
 }
 
-async function build({ lab, vms, source, services, native, report, signal }: UpRequest): Promise<LabState> {
+async function build(request: UpRequest): Promise<LabState> {
+  const { lab, vms, source, services, native, report, signal } = request;
   const state: LabState = {
     format: 1,
     phase: 'starting',
@@ -75,7 +79,8 @@ async function build({ lab, vms, source, services, native, report, signal }: UpR
     () => addSwap(lab),
     ...(native ? [] : [() => chooseOnce(lab, vms, state)]),
   ]);
-  await writeConfiguration(lab, state);
+  const byHost = request.transport === 'ssh' ? await sshTransports(lab, started, signal) : undefined;
+  await writeConfiguration(lab, state, byHost);
   signal.throwIfAborted();
   report(`booting ${vms.map((vm) => vm.name).join(', ')} (${state.accel}, ${vms[0]?.memoryMiB ?? 0} MiB)`);
   const machines: [VmPlan, RunningProcess][] = [];
@@ -133,8 +138,24 @@ async function makeKeys(lab: LabPlan, vms: readonly VmPlan[]): Promise<void> {
   for (const vm of vms) await issueCertificate(pki, vm.name, `vm-agent:${vm.name}`, [vm.management.address]);
 }
 
-async function writeConfiguration(lab: LabPlan, { vms, accel }: LabState): Promise<void> {
+async function sshTransports(
+  lab: LabPlan,
+  started: (process: RunningProcess) => void,
+  signal: AbortSignal,
+): Promise<HostTransports> {
+  const [hv, sink] = await Promise.all([
+    startHostSsh(lab, 'hv', started, signal),
+    startHostSsh(lab, 'sink', started, signal),
+  ]);
+  return { hv, sink };
+}
+
+async function writeConfiguration(
+  lab: LabPlan,
+  { vms, accel }: LabState,
+  transports: HostTransports | undefined,
+): Promise<void> {
   const text = (value: unknown) => `${JSON.stringify(value, null, 2)}\n`;
-  await writeFile(orchestratorConfigPath(lab), text(orchestratorConfig(lab, vms, accel)));
+  await writeFile(orchestratorConfigPath(lab), text(orchestratorConfig(lab, vms, accel, transports)));
   await writeFile(sinkAgentConfigPath(lab), text(sinkAgentConfig(lab)));
 }

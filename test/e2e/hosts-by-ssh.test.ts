@@ -1,0 +1,172 @@
+/**
+ * The lab's hosts reached by ssh: the whole path of park and wake, and what becomes of it when a host's connection does not
+ * hold. The VM is native, because the point is not the hypervisor.
+ */
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
+import { takeDown } from '../../lab/down.ts';
+import { startHostSsh } from '../../lab/host-ssh.ts';
+import { planLab, planVms } from '../../lab/plan.ts';
+import { stopProcess } from '../../lab/processes.ts';
+import { readState, writeState } from '../../lab/state.ts';
+import { bringUp } from '../../lab/up.ts';
+import type { Config } from '../../orchestrator/config.ts';
+import { cacheDirectory } from '../../template/store.ts';
+import { awaitState, configure, kill, onHost, seamless, show, start } from './fixtures/admin.ts';
+import { say } from './fixtures/shared-stage.ts';
+
+process.env['SEAMLESS_LAB'] ||= 'byssh';
+const SOURCE = fileURLToPath(new URL('../..', import.meta.url));
+const lab = planLab(process.env['SEAMLESS_LAB'], cacheDirectory(process.env));
+const vms = planVms(lab, [`vm1:${process.env['SEAMLESS_TEST_TEMPLATE'] ?? 'default'}`], 1024);
+/** As long as a client tries that has heard nothing: its retransmissions are folded into the one that is held. */
+const PATIENCE_S = '60';
+
+beforeAll(async () => {
+  const signal = AbortSignal.timeout(300_000);
+  const up = { lab, vms, source: SOURCE, services: true, native: true, report: say, signal };
+  await bringUp({ ...up, transport: 'ssh' });
+}, 300_000);
+
+afterEach(() => mend());
+
+afterAll(() => takeDown(lab, say), 120_000);
+
+test('a VM is parked and woken, and both hosts are reached over one connection each', async () => {
+  const { hosts } = JSON.parse(await readFile(join(lab.runDirectory, 'seamless.json'), 'utf8')) as Config;
+  expect(hosts.map(({ transport }) => transport.type)).toEqual(['ssh', 'ssh']);
+  for (let cycle = 0; cycle < 2; cycle++) {
+    await park();
+    expect(await knock()).toBe('SSH-2.0');
+    await awaitState('vm1', 'awake', 10_000);
+  }
+  for (const host of ['hv', 'sink'] as const) {
+    const log = await readFile(join(lab.runDirectory, `sshd-${host}/log`), 'utf8');
+    expect(log.match(/Accepted publickey/g)).toHaveLength(1);
+  }
+}, 60_000);
+
+test.each([
+  ['1 s', 1000],
+  ['10 s', 10_000],
+])(
+  'the hypervisor’s connection cut for %s in the middle of a park: awake or parked afterwards, and it wakes',
+  async (_, ms) => {
+    const parking = seamless('park', 'vm1');
+    await delay(300);
+    await cut();
+    await delay(ms);
+    await mend();
+    const { exitCode } = await parking;
+    expect((await show('vm1')).state).toBe(exitCode === 0 ? 'parked' : 'awake');
+    expect(await knock()).toBe('SSH-2.0');
+    await awaitState('vm1', 'awake', 20_000);
+  },
+  90_000,
+);
+
+test.each([
+  ['1 s', 1000],
+  ['10 s', 10_000],
+])(
+  'cut for %s before a client knocks: it is answered when the host is back',
+  async (_, ms) => {
+    await park();
+    await cut();
+    const knocking = knock();
+    await delay(ms);
+    await mend();
+    expect(await knocking).toBe('SSH-2.0');
+    await awaitState('vm1', 'awake', 20_000);
+  },
+  90_000,
+);
+
+test('cut for ever: the VM stays parked and answered for, and says why it can’t be woken', async () => {
+  await park();
+  await cut();
+  const { exitCode, json } = await seamless('unpark', 'vm1');
+  expect(exitCode).not.toBe(0);
+  expect(['HOST_UNREACHABLE', 'TIMEOUT']).toContain(json.error?.code);
+  expect((await show('vm1')).state).toBe('parked');
+  await onHost('client', 'ping', '-c', '1', '-W', '5', '10.77.0.11');
+  await mend();
+  await expect.poll(async () => (await seamless('unpark', 'vm1')).exitCode, { timeout: 30_000 }).toBe(0);
+}, 120_000);
+
+test('sshd restarted while a VM is parked: it wakes all the same', async () => {
+  await park();
+  await restartSshd();
+  expect(await knock()).toBe('SSH-2.0');
+  await awaitState('vm1', 'awake', 20_000);
+}, 60_000);
+
+test('the orchestrator killed and started while the host can’t be reached: who knocked meanwhile is answered', async () => {
+  await park();
+  await kill('orchestrator');
+  await cut();
+  await start('orchestrator');
+  const knocking = knock();
+  await delay(2000);
+  await mend();
+  expect(await knocking).toBe('SSH-2.0');
+  await awaitState('vm1', 'awake', 20_000);
+}, 90_000);
+
+test('a wrong host key: a park is refused and says which, and the VM is untouched', async () => {
+  const config = JSON.parse(await readFile(join(lab.runDirectory, 'seamless.json'), 'utf8')) as Config;
+  const [hv, sink] = config.hosts as [Config['hosts'][number], Config['hosts'][number]];
+  const { hostKey } = sink.transport as { hostKey: string };
+  await kill('orchestrator');
+  await configure({ hosts: [{ ...hv, transport: { ...hv.transport, hostKey } }, sink] });
+  await start('orchestrator');
+  const { json } = await seamless('park', 'vm1');
+  expect(json.error).toMatchObject({
+    code: 'HOST_UNREACHABLE',
+    message: expect.stringContaining('expected the host key SHA256:'),
+  });
+  expect(await knock()).toBe('SSH-2.0');
+  await kill('orchestrator');
+  await configure({ hosts: [hv, sink] });
+  await start('orchestrator');
+  await park();
+  expect(await knock()).toBe('SSH-2.0');
+}, 120_000);
+
+async function park(): Promise<void> {
+  await awaitState('vm1', 'awake', 30_000);
+  expect(await seamless('park', 'vm1')).toMatchObject({ exitCode: 0 });
+}
+
+/** A new connection to the VM’s sshd; what that says first. */
+function knock(): Promise<string> {
+  const script = 'exec 3<>/dev/tcp/10.77.0.11/22 && head -c 7 <&3';
+  return onHost('client', 'timeout', PATIENCE_S, 'bash', '-c', script);
+}
+
+/** Drops what passes between the orchestrator and the hypervisor’s sshd; the agents are reached as before. */
+async function cut(): Promise<void> {
+  const drop = ['-j', 'DROP'];
+  await onHost('hv', 'iptables', '-w', '-A', 'INPUT', '-p', 'tcp', '--dport', '22', ...drop);
+  await onHost('hv', 'iptables', '-w', '-A', 'OUTPUT', '-p', 'tcp', '--sport', '22', ...drop);
+}
+
+async function mend(): Promise<void> {
+  for (const chain of ['INPUT', 'OUTPUT']) await onHost('hv', 'iptables', '-w', '-F', chain);
+}
+
+/** Ends the hypervisor’s sshd with every connection it serves, and starts it with the same keys. */
+async function restartSshd(): Promise<void> {
+  const pids = (await onHost('hv', 'ss', '-Htnp', 'sport', '=', ':22')).match(/pid=\d+/g) ?? [];
+  const state = readState(lab);
+  const sshd = state?.processes.find(({ name }) => name === 'sshd of hv');
+  if (!state || !sshd) throw new Error('Expected the lab to run an sshd for hv');
+  await stopProcess(sshd, 0);
+  for (const pid of new Set(pids)) process.kill(Number(pid.slice(4)), 'SIGKILL');
+  const others = state.processes.filter((running) => running !== sshd);
+  const note = (running: typeof sshd) => writeState(lab, { ...state, processes: [...others, running] });
+  await startHostSsh(lab, 'hv', note, AbortSignal.timeout(10_000));
+}
