@@ -8,7 +8,7 @@ import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vit
 import { exec } from '../../../common/exec.ts';
 import { silentLog } from '../../../common/log.ts';
 import { connectionPlan, ensureConnectionRules, QUEUE } from '../../../sink-agent/connections.ts';
-import { startSyscallFilter } from '../../../sink-agent/syscall-filter.ts';
+import { type SyscallFilter, startSyscallFilter } from '../../../sink-agent/syscall-filter.ts';
 import type { Trigger } from '../../../sink-agent/trigger.ts';
 import { Running } from '../ovs/two-hosts.ts';
 import { endCgroup, REPOSITORY, thaw, UNIFIED, until } from './fixtures/victim.ts';
@@ -16,18 +16,16 @@ import { endCgroup, REPOSITORY, thaw, UNIFIED, until } from './fixtures/victim.t
 const [SINK, CLIENT] = [`slg-${process.pid}-sink`, `slg-${process.pid}-client`];
 const PORT = 7000;
 const ADDRESSES = { v4: '10.89.0.2', v6: 'fd89::2' };
-const CHECKER = '10.89.0.9';
-const BINARY = process.env.SEAMLESS_TEST_FILTER ?? join(REPOSITORY, 'build/syscall-filter');
+const CHECKERS = { v4: '10.89.0.9', v6: 'fd89::9' };
+const BINARY = join(REPOSITORY, 'build/sanitized/syscall-filter');
 const FIXTURES = join(import.meta.dirname, 'fixtures');
 
 beforeAll(async () => {
-  if (!process.env.SEAMLESS_TEST_FILTER) {
-    await exec([join(REPOSITORY, 'scripts/build-helpers')], { timeoutMs: 110_000 });
-  }
+  await exec([join(REPOSITORY, 'scripts/build-helpers'), '--sanitize'], { timeoutMs: 110_000 });
   for (const name of [SINK, CLIENT]) await exec(['ip', 'netns', 'add', name]);
   const input = `link set lo up\nlink add eth0 type veth peer name eth0 netns ${CLIENT}\nlink set eth0 up\naddress add ${ADDRESSES.v4}/24 dev eth0\naddress add ${ADDRESSES.v6}/64 dev eth0 nodad\n`;
   await exec(['ip', '-n', SINK, '-batch', '-'], { input });
-  const own = `link set lo up\nlink set eth0 up\naddress add 10.89.0.1/24 dev eth0\naddress add ${CHECKER}/24 dev eth0\naddress add fd89::1/64 dev eth0 nodad\n`;
+  const own = `link set lo up\nlink set eth0 up\naddress add 10.89.0.1/24 dev eth0\naddress add ${CHECKERS.v4}/24 dev eth0\naddress add fd89::1/64 dev eth0 nodad\naddress add ${CHECKERS.v6}/64 dev eth0 nodad preferred_lft 0\n`;
   await exec(['ip', '-n', CLIENT, '-batch', '-'], { input: own });
   for (const name of [SINK, CLIENT]) {
     await exec(['ip', 'netns', 'exec', name, 'ethtool', '-K', 'eth0', 'tx', 'off']);
@@ -46,14 +44,16 @@ async function startGreeter(milliseconds = 0, acceptPorts = [PORT]) {
   const enter = `echo $$ > ${cgroup}/cgroup.procs; exec "$@"`;
   const argv = ['sh', '-c', enter, 'sh', 'perl', join(FIXTURES, 'greeter.pl'), `${PORT}`, `${milliseconds}`];
   const server = inNamespace(SINK, argv);
+  const filters: SyscallFilter[] = [];
   onTestFinished(async () => {
+    for (const filter of filters) await filter.freeze().catch(() => {}); // it may have ended
     await endCgroup(cgroup);
     await rm(folder, { recursive: true, force: true });
     await forgetRules();
   });
   expect(await server.line()).toBe('ready');
   const listeners = [{ protocol: 'tcp' as const, address: '::', port: PORT, pid: 1, program: 'perl' }];
-  const plan = connectionPlan({ acceptPorts, healthChecks: [CHECKER] }, { listeners });
+  const plan = connectionPlan({ acceptPorts, healthChecks: Object.values(CHECKERS) }, { listeners });
   const [pid] = (await readFile(join(cgroup, 'cgroup.procs'), 'utf8')).split('\n');
   await ensureConnectionRules(Number(pid), 'eth0', plan);
   const trigger = Promise.withResolvers<Trigger>();
@@ -66,6 +66,7 @@ async function startGreeter(milliseconds = 0, acceptPorts = [PORT]) {
       log: silentLog,
       onTrigger: trigger.resolve,
     });
+    filters.push(filter);
     await filter.go();
     return filter;
   };
@@ -116,7 +117,8 @@ function burst(address: string, count: number): Running {
 
 /** A client that says lines and keeps its connection. */
 function client(address: string, source?: string): Running {
-  const bind = source ? [`,bind=${source}`] : [];
+  const own = source?.includes(':') ? `[${source}]` : source;
+  const bind = own ? [`,bind=${own}`] : [];
   const host = address.includes(':') ? `[${address}]` : address;
   return inNamespace(CLIENT, ['socat', '-', `TCP:${host}:${PORT}${bind.join('')}`]);
 }
@@ -187,31 +189,36 @@ test('an answer that was lost is sent again when the client asks again', async (
   await greeter.filter.freeze();
 }, 20_000);
 
-test('a connect from a listed source is answered without the program, and one with data is reset and wakes', async () => {
-  const greeter = await startGreeter();
-  const check = client(ADDRESSES.v4, CHECKER);
-  check.child.stdin?.end();
-  await expect(check.line()).rejects.toThrow('got its end'); // closed by both, and no greeting
-  const other = client(ADDRESSES.v4);
-  expect(await other.line()).toBe('welcome');
-  const more = client(ADDRESSES.v4, CHECKER);
-  more.child.stdin?.write('GET /\n');
-  expect(await greeter.trigger).toMatchObject({
-    program: 'connect-check',
-    rule: 'connection.check',
-    detail: expect.stringMatching(new RegExp(`^${CHECKER}:\\d+ sent data to port ${PORT}: `)),
-  });
-  await expect(more.line()).rejects.toThrow('got its end');
-  await greeter.wake();
-  other.child.stdin?.write('still here\n');
-  expect(await other.line()).toBe('still here');
-});
+test.each(['v4', 'v6'] as const)(
+  'a connect from a listed source over IP%s is answered without the program; one with data is reset and wakes',
+  async (family) => {
+    const [address, checker] = [ADDRESSES[family], CHECKERS[family]];
+    const greeter = await startGreeter();
+    const check = client(address, checker);
+    check.child.stdin?.end();
+    await expect(check.line()).rejects.toThrow('got its end'); // closed by both, and no greeting
+    const other = client(address);
+    expect(await other.line()).toBe('welcome');
+    const more = client(address, checker);
+    more.child.stdin?.write('GET /\n');
+    const source = family === 'v6' ? `\\[${checker}\\]` : checker;
+    expect(await greeter.trigger).toMatchObject({
+      program: 'connect-check',
+      rule: 'connection.check',
+      detail: expect.stringMatching(new RegExp(`^${source}:\\d+ sent data to port ${PORT}: `)),
+    });
+    await expect(more.line()).rejects.toThrow('got its end');
+    await greeter.wake();
+    other.child.stdin?.write('still here\n');
+    expect(await other.line()).toBe('still here');
+  },
+);
 
 test('closed ports are refused as the VM would, the port for checks too, and nobody wakes', async () => {
   const greeter = await startGreeter();
-  for (const address of Object.values(ADDRESSES)) {
-    for (const port of [23, 61_000]) expect(await tryConnect(address, port)).toBe('ECONNREFUSED');
-    expect(await tryConnect(address, 23, CHECKER)).toBe('ECONNREFUSED');
+  for (const family of ['v4', 'v6'] as const) {
+    for (const port of [23, 61_000]) expect(await tryConnect(ADDRESSES[family], port)).toBe('ECONNREFUSED');
+    expect(await tryConnect(ADDRESSES[family], 23, CHECKERS[family])).toBe('ECONNREFUSED');
   }
   await greeter.filter.freeze();
   expect(await greeter.filter.exited).toMatchObject({ trigger: null });
@@ -227,7 +234,7 @@ async function dropped(packets: number): Promise<void> {
 /** What becomes of a connect: `connected` or the error's code. */
 async function tryConnect(address: string, port: number, source?: string): Promise<string> {
   const script = `const s = require('node:net').connect({ host: '${address}', port: ${port}${
-    source && !address.includes(':') ? `, localAddress: '${source}'` : ''
+    source ? `, localAddress: '${source}'` : ''
   } }); s.on('connect', () => { console.log('connected'); s.destroy(); }); s.on('error', (e) => console.log(e.code));`;
   return inNamespace(CLIENT, [process.execPath, '-e', script]).line();
 }
