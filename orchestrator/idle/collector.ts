@@ -4,6 +4,7 @@
  */
 import { VmHistory } from './history.ts';
 import type { Policy } from './policy/policy.ts';
+import { Runs } from './runs.ts';
 import { interval, type Reading, readReport } from './sample.ts';
 import { Uses } from './uses.ts';
 
@@ -17,6 +18,8 @@ export interface ReportSource {
 
 export const SAMPLE_EVERY_MS = 10_000;
 const ANSWER_WITHIN_MS = 5000;
+/** Twenty minutes of samples. Room that is there from the start leaves no holes in the heap of ten thousand VMs. */
+const USUAL_RUNS = 120;
 
 export class Collector {
   readonly history: VmHistory;
@@ -24,7 +27,7 @@ export class Collector {
 
   /** @param learned what `history.uses.toRecord()` gave before a restart */
   constructor(now: number, learned?: unknown) {
-    this.history = new VmHistory(now, Uses.fromRecord(learned) ?? new Uses());
+    this.history = new VmHistory(now, Uses.fromRecord(learned) ?? new Uses(), new Runs(USUAL_RUNS));
   }
 
   /** Asks both sources, and enters what they say. Never throws. */

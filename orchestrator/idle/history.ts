@@ -35,9 +35,11 @@ interface Wake {
 const NETWORK = METERS.indexOf('network');
 const SESSIONS = METERS.indexOf('sessions');
 const WAKES_KEPT = 16;
+/** A decision may come a little later than the newest sample. */
+const KEPT_BEYOND_MS = 60_000;
 
 export class VmHistory {
-  readonly runs = new Runs();
+  readonly runs: Runs;
   readonly uses: Uses;
   phase: Phase = 'awake';
   /** Since when, in milliseconds since 1970. */
@@ -53,8 +55,9 @@ export class VmHistory {
   memoryBytes: number | null = null;
   readonly wakes: Wake[] = [];
 
-  constructor(now: number, uses = new Uses()) {
+  constructor(now: number, uses = new Uses(), runs = new Runs()) {
     this.phaseSince = now;
+    this.runs = runs;
     this.uses = uses;
     uses.skipTo(now);
   }
@@ -65,7 +68,7 @@ export class VmHistory {
 
   observe(sample: Sample, policy: Policy): void {
     const { startMs, endMs, values } = sample;
-    this.runs.push(startMs, endMs, values, policy.windowMs * 1.5);
+    this.runs.push(startMs, endMs, values, policy.windowMs + KEPT_BEYOND_MS);
     for (const timer of this.timers ?? []) {
       if (timer.atMs <= endMs && timer.atMs > (this.lastFired?.atMs ?? Number.NEGATIVE_INFINITY))
         this.lastFired = timer;

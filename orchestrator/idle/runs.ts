@@ -9,16 +9,22 @@ import { METERS } from './signals.ts';
 
 const WIDTH = METERS.length;
 const FINEST_SHARE = 360;
-const FIRST_CAPACITY = 16;
 const NOTHING_KNOWN: readonly number[] = METERS.map(() => Number.NaN);
 
 export class Runs {
-  #starts = new Float64Array(FIRST_CAPACITY);
-  #ends = new Float64Array(FIRST_CAPACITY);
-  #values = new Float32Array(FIRST_CAPACITY * WIDTH);
+  /** Of the oldest run; each other one begins where the one before it ends. */
+  #start = 0;
+  #ends: Float64Array;
+  #values: Float32Array;
   /** Slot of the oldest run. */
   #head = 0;
   #length = 0;
+
+  /** @param capacity runs for which there is room before the arrays grow */
+  constructor(capacity = 16) {
+    this.#ends = new Float64Array(capacity);
+    this.#values = new Float32Array(capacity * WIDTH);
+  }
 
   get length(): number {
     return this.#length;
@@ -26,7 +32,7 @@ export class Runs {
 
   /** The `back`th run before the newest; 0 is the newest. */
   start(back: number): number {
-    return this.#starts[this.#slot(back)] as number;
+    return back === this.#length - 1 ? this.#start : this.end(back + 1);
   }
 
   end(back: number): number {
@@ -51,7 +57,8 @@ export class Runs {
     }
     this.#append(start, end, values, keepMs);
     while (this.#length > 1 && this.end(this.#length - 1) < end - keepMs) {
-      this.#head = (this.#head + 1) % this.#starts.length;
+      this.#start = this.end(this.#length - 1);
+      this.#head = (this.#head + 1) % this.#ends.length;
       this.#length--;
     }
   }
@@ -67,7 +74,7 @@ export class Runs {
         this.#ends[newest] = end;
         return;
       }
-      if (end - (this.#starts[newest] as number) <= keepMs / FINEST_SHARE) {
+      if (end - this.start(0) <= keepMs / FINEST_SHARE) {
         this.#ends[newest] = end;
         for (let meter = 0; meter < WIDTH; meter++) {
           const at = newest * WIDTH + meter;
@@ -76,10 +83,10 @@ export class Runs {
         return;
       }
     }
-    if (this.#length === this.#starts.length) this.#grow();
-    const slot = (this.#head + this.#length) % this.#starts.length;
+    if (this.#length === this.#ends.length) this.#grow();
+    const slot = (this.#head + this.#length) % this.#ends.length;
+    if (this.#length === 0) this.#start = start;
     this.#length++;
-    this.#starts[slot] = start;
     this.#ends[slot] = end;
     for (let meter = 0; meter < WIDTH; meter++)
       this.#values[slot * WIDTH + meter] = values[meter] ?? Number.NaN;
@@ -87,7 +94,7 @@ export class Runs {
 
   #slot(back: number): number {
     const at = this.#head + this.#length - 1 - back;
-    const capacity = this.#starts.length;
+    const capacity = this.#ends.length;
     return at >= capacity ? at - capacity : at;
   }
 
@@ -101,17 +108,14 @@ export class Runs {
 
   /** Doubles the arrays and lays the oldest run at the beginning. */
   #grow(): void {
-    const capacity = this.#starts.length;
-    const starts = new Float64Array(capacity * 2);
+    const capacity = this.#ends.length;
     const ends = new Float64Array(capacity * 2);
     const values = new Float32Array(capacity * 2 * WIDTH);
     for (let i = 0; i < this.#length; i++) {
       const slot = (this.#head + i) % capacity;
-      starts[i] = this.#starts[slot] as number;
       ends[i] = this.#ends[slot] as number;
       values.set(this.#values.subarray(slot * WIDTH, (slot + 1) * WIDTH), i * WIDTH);
     }
-    this.#starts = starts;
     this.#ends = ends;
     this.#values = values;
     this.#head = 0;

@@ -43,12 +43,14 @@ export interface UsesRecord {
 }
 
 export class Uses {
-  readonly #seen = new Float32Array(WEEK_HOURS);
-  readonly #used = new Float32Array(WEEK_HOURS);
-  readonly #onsets = new Float32Array(WEEK_HOURS);
+  // Columns of one array: ten thousand VMs have these.
+  readonly #table = new Float32Array(WEEK_HOURS * 5);
+  readonly #seen = this.#table.subarray(0, WEEK_HOURS);
+  readonly #used = this.#table.subarray(WEEK_HOURS, WEEK_HOURS * 2);
+  readonly #onsets = this.#table.subarray(WEEK_HOURS * 2, WEEK_HOURS * 3);
   /** Milliseconds into the hour at which its use begins: at the earliest, and usually. */
-  readonly #first = new Float32Array(WEEK_HOURS);
-  readonly #usual = new Float32Array(WEEK_HOURS);
+  readonly #first = this.#table.subarray(WEEK_HOURS * 3, WEEK_HOURS * 4);
+  readonly #usual = this.#table.subarray(WEEK_HOURS * 4);
   #hour = -1;
   #hourUsed = false;
   #hourOnsets = 0;

@@ -57,7 +57,7 @@ export function judgeLevel(
   let above = 0;
   let quietAt = recent.quietAt;
   let lastUnknown = unknownEdge(runs, from, now);
-  let count = 0;
+  top.start(allowed);
   for (let back = 0; back < runs.length; back++) {
     const end = runs.end(back);
     if (end <= from) break;
@@ -73,12 +73,11 @@ export function judgeLevel(
         quietAt = Math.max(quietAt, end - (allowed - above) + windowMs);
       above += ms;
     }
-    topValues[count] = value;
-    topMs[count++] = ms;
+    top.add(value, ms);
   }
   if (lastUnknown > from) quietAt = Math.max(quietAt, lastUnknown + windowMs);
   const busy = recent.state === 'busy' || above > allowed;
-  const value = recent.state === 'busy' ? (recent.value as number) : weightedPercentile(count, allowed);
+  const value = recent.state === 'busy' ? (recent.value as number) : top.value();
   return verdict(busy, lastUnknown > from, value, Math.max(quietAt, now));
 }
 
@@ -97,23 +96,42 @@ function verdict(busy: boolean, unknown: boolean, value: number, quietAt: number
   return { state: busy ? 'busy' : unknown ? 'unknown' : 'quiet', value: known, quietAt };
 }
 
-// Scratch space of `weightedPercentile`, kept because a round asks forty thousand times.
-const topValues: number[] = [];
-const topMs: number[] = [];
+/** The greatest values, as many as it takes to fill more than `allowed` ms: the least of them is the percentile. */
+class Top {
+  readonly #values: number[] = [];
+  readonly #ms: number[] = [];
+  #length = 0;
+  #sum = 0;
+  #allowed = 0;
 
-/** The value above which the meter was for no more than `allowed` ms. The greatest are taken away one by one: they are few. */
-function weightedPercentile(count: number, allowed: number): number {
-  let left = allowed;
-  for (let taken = 0; taken < count; taken++) {
-    let best = -1;
-    for (let i = 0; i < count; i++) {
-      if ((topMs[i] as number) > 0 && (best < 0 || (topValues[i] as number) > (topValues[best] as number)))
-        best = i;
-    }
-    if (best < 0) break;
-    left -= topMs[best] as number;
-    if (left < 0) return topValues[best] as number;
-    topMs[best] = 0;
+  start(allowed: number): void {
+    this.#length = 0;
+    this.#sum = 0;
+    this.#allowed = allowed;
   }
-  return Number.NEGATIVE_INFINITY;
+
+  add(value: number, ms: number): void {
+    const values = this.#values;
+    const all = this.#ms;
+    if (this.#sum > this.#allowed && value <= (values[this.#length - 1] as number)) return;
+    let at = this.#length++;
+    for (; at > 0 && (values[at - 1] as number) < value; at--) {
+      values[at] = values[at - 1] as number;
+      all[at] = all[at - 1] as number;
+    }
+    values[at] = value;
+    all[at] = ms;
+    this.#sum += ms;
+    while (this.#sum - (all[this.#length - 1] as number) > this.#allowed) {
+      this.#sum -= all[--this.#length] as number;
+    }
+  }
+
+  /** -Infinity when too little is known for one. */
+  value(): number {
+    return this.#sum > this.#allowed ? (this.#values[this.#length - 1] as number) : Number.NEGATIVE_INFINITY;
+  }
 }
+
+// Kept, because a round asks forty thousand times.
+const top = new Top();

@@ -1,4 +1,6 @@
+import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
+import { readCsv } from '../../../../orchestrator/idle/simulate/csv.ts';
 import { generateVm, KINDS } from '../../../../orchestrator/idle/simulate/generate.ts';
 import { oracle } from '../../../../orchestrator/idle/simulate/oracle.ts';
 import { USUAL } from '../../../../orchestrator/idle/simulate/policies.ts';
@@ -161,6 +163,16 @@ test.each([1, 2, 3])(
     expect(best?.savedGiBHours).toBeGreaterThan(histogram?.savedGiBHours ?? Number.NaN);
   },
 );
+
+test('and so on the shipped trace', { timeout: 60_000 }, async () => {
+  const traces = await readCsv(join(import.meta.dirname, '../../../../bench/traces/mixed.csv'));
+  const { policies, vms, days } = await simulate({ source: { traces }, contenders: USUAL });
+  const [fixed, histogram] = policies;
+  expect({ vms, days }).toEqual({ vms: 10, days: 21 });
+  expect(histogram?.savedGiBHours).toBeGreaterThan(fixed?.savedGiBHours ?? Number.NaN);
+  expect(histogram?.delaySeconds).toBeLessThanOrEqual(fixed?.delaySeconds ?? Number.NaN);
+  expect(policies.map(({ parkedWhileBusy }) => parkedWhileBusy)).toEqual([0, 0, 0]);
+});
 
 test('the result does not depend on the number of threads', { timeout: 60_000 }, async () => {
   const run = async (threads: number) =>
