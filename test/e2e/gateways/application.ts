@@ -42,8 +42,11 @@ export interface Application {
 export interface Session {
   /** The established connection; absent where there is none (UDP). */
   connection?: Connection;
-  /** Asks for something that the VM is needed for, on the connection that was there before. Throws when the answer is not right. */
-  request(): Promise<void>;
+  /**
+   * Asks for something that the VM is needed for, on the connection that was there before. Throws when the answer is not right.
+   * Absent where all that can be asked is answered from memory, in the sink: that is a `probe`, and the VM is woken by hand.
+   */
+  request?(): Promise<void>;
   /** What an idle client's program sends by itself, answered in the sink: an FTP NOOP, say. Ping is tried of all. */
   probe?(): Promise<void>;
   close(): Promise<void>;

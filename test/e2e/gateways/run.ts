@@ -82,17 +82,22 @@ async function cycles(
   if (connection) await note('keep-alive', () => staysParked(stage, () => acknowledged(connection)));
   const ping = () => net.run(['ping', '-c', '2', '-i', '0.2', '-W', '2', net.address]);
   await note('probe', () => staysParked(stage, () => Promise.all([ping(), probe?.()])));
-  await note('request on an old connection', async () => {
-    await session.request();
+  if (session.request) {
+    await note('request on an old connection', async () => {
+      await session.request?.();
+      await awake(stage, outcome);
+    });
+  } else {
+    await stage.api.post(`/v1/vms/${stage.vm}/unpark`);
     await awake(stage, outcome);
-  });
+  }
   await note('second cycle', async () => {
     await park(stage, application, outcome);
     await note('new connection', async () => {
       await application.visit(net);
       await awake(stage, outcome);
     });
-    await session.request();
+    await (session.request ?? session.probe)?.();
   });
   await note('systemctl', async () => {
     sameUnit(unit, before, await guest.facts(unit));
