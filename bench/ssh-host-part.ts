@@ -123,8 +123,7 @@ async function way(kind: Kind, transports: Transports) {
   const steps: [string, () => Promise<unknown>][] = [
     ['resume: QMP', () => qmp.execute('query-status')],
     ['resume: lift the limit', () => cgroup.lift()],
-    ['flip: hold', () => buffer.hold()],
-    ['flip: both switches', () => redirect.toVm()],
+    ['flip: hold, both switches', () => redirect.toVm(buffer.hold())],
     ['release', () => buffer.release()],
   ];
   return {

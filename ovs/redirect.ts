@@ -18,7 +18,7 @@ import {
   type VmPlacement,
   vmBridgeFlows,
 } from './flows.ts';
-import { commitBundle } from './openflow/bundle.ts';
+import { commitBundle, fillBundle } from './openflow/bundle.ts';
 import type { OpenFlowConnection } from './openflow/connection.ts';
 import type { FlowChange, FlowSpec } from './openflow/flow-mod.ts';
 import type { KeptConnection } from './openflow/kept-connection.ts';
@@ -78,9 +78,12 @@ export class Redirect {
     return this.#timed(['sink', 'vm'], 'parked');
   }
 
-  /** Awake: the VM receives; the sink's port is closed in both directions when this resolves. */
-  async toVm(): Promise<RedirectTiming> {
-    return this.#timed(['vm', 'sink'], 'awake');
+  /**
+   * Awake: the VM receives; the sink's port is closed in both directions when this resolves.
+   * @param first what must have come about before anything changes; the switches are asked meanwhile
+   */
+  async toVm(first?: Promise<unknown>): Promise<RedirectTiming> {
+    return this.#timed(['vm', 'sink'], 'awake', first);
   }
 
   /** Closes the sink's port and sends what is for the VM to the VM's bridge; needed before a sink's port exists, too. */
@@ -136,11 +139,16 @@ export class Redirect {
     return found ? { packets: found.packets, bytes: found.bytes } : null;
   }
 
-  async #timed(order: readonly ('vm' | 'sink')[], state: RedirectState): Promise<RedirectTiming> {
+  async #timed(
+    order: readonly ('vm' | 'sink')[],
+    state: RedirectState,
+    first?: Promise<unknown>,
+  ): Promise<RedirectTiming> {
     const ms = { vm: 0, sink: 0 };
-    // What must be asked of a switch first is asked of both at once; the changes keep their order.
+    // Both are asked and told at once; that the changes take effect keeps its order.
     const changes = { vm: this.#vmChange(state), sink: this.#sinkChange(state) };
     for (const change of Object.values(changes)) change.catch(() => {}); // heard where it is waited for
+    await first;
     for (const where of order) {
       const start = performance.now();
       await (await changes[where])();
@@ -153,7 +161,7 @@ export class Redirect {
   async #vmChange(state: RedirectState): Promise<() => Promise<void>> {
     const bridge = await this.#open(this.#vm.vmBridge);
     const flows = vmBridgeFlows(this.#vm, state, await this.#vmPorts(bridge));
-    return () => this.#replace(bridge, flows, this.#vm.vmSwitchControl);
+    return this.#replacement(bridge, flows, this.#vm.vmSwitchControl);
   }
 
   async #sinkChange(state: RedirectState): Promise<() => Promise<void>> {
@@ -172,7 +180,7 @@ export class Redirect {
       ...(sinkPort === undefined ? {} : { sinkPort }),
     };
     const flows = sinkBridgeFlows(this.#vm, state, ports);
-    return () => this.#replace(bridge, flows, this.#vm.sinkSwitchControl);
+    return this.#replacement(bridge, flows, this.#vm.sinkSwitchControl);
   }
 
   async #vmPorts(bridge: OpenFlowConnection) {
@@ -181,17 +189,18 @@ export class Redirect {
     return { vmPort: numbers[vm] as number, tunnelPort: numbers[vmTunnel] as number };
   }
 
-  async #replace(
+  /** Tells the switch, and gives the function that lets it take effect. */
+  async #replacement(
     bridge: OpenFlowConnection,
     flows: readonly FlowSpec[],
     control: ((signal: AbortSignal) => Promise<Duplex>) | undefined,
-  ): Promise<void> {
+  ): Promise<() => Promise<void>> {
     const adds = flows.map((flow): FlowChange => ({ type: 'add', flow }));
-    const commit = () => commitBundle(bridge, [this.#deletion(), ...adds]);
-    if (!control) return commit();
+    const commit = await fillBundle(bridge, [this.#deletion(), ...adds]);
+    if (!control) return commit;
     const { timeoutMs } = this.#vm;
     const options = { name: bridge.name, ...(timeoutMs === undefined ? {} : { timeoutMs }) };
-    await flushDatapath(control, options, commit);
+    return () => flushDatapath(control, options, commit);
   }
 
   #deletion(): FlowChange {

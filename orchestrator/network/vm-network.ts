@@ -106,9 +106,8 @@ export function vmNetwork(deps: VmNetworkDeps): VmNetwork & { close(): void } {
     async toVm(sinkPort) {
       const packets = await buffered();
       // It may still divert stragglers of a moment ago: what the flip brings must wait, not go round.
-      await packets.hold().catch(() => packets.arm());
-      watch.stop();
-      await redirect(sinkPort).toVm();
+      const holding = packets.hold().catch(() => packets.arm());
+      await redirect(sinkPort).toVm(holding.then(() => watch.stop()));
     },
     async leadsTo(sinkPort, listeners) {
       holdPorts(listeners);

@@ -19,6 +19,15 @@ export async function commitBundle(
   connection: OpenFlowConnection,
   changes: readonly FlowChange[],
 ): Promise<void> {
+  const commit = await fillBundle(connection, changes);
+  await commit();
+}
+
+/** The first round trip alone; gives the function that makes the second. A switch drops by itself what is not committed soon. */
+export async function fillBundle(
+  connection: OpenFlowConnection,
+  changes: readonly FlowChange[],
+): Promise<() => Promise<void>> {
   lastBundleId = (lastBundleId + 1) >>> 0;
   const id = lastBundleId;
   const adds = changes.map((change) => add(id, encodeFlowChange(change)));
@@ -29,11 +38,13 @@ export async function commitBundle(
       if (connection.isOpen) await connection.exchange([], control(id, 'discard')).catch(() => {});
       throw error;
     });
-  await connection.exchange([], control(id, 'commit')).catch((error: unknown) => {
-    const reason = connection.takeLateError(filled.xids);
-    if (!reason) throw error;
-    throw new SeamlessError(reason.code, reason.message, { cause: error, details: reason.details });
-  });
+  return async () => {
+    await connection.exchange([], control(id, 'commit')).catch((error: unknown) => {
+      const reason = connection.takeLateError(filled.xids);
+      if (!reason) throw error;
+      throw new SeamlessError(reason.code, reason.message, { cause: error, details: reason.details });
+    });
+  };
 }
 
 function control(id: number, what: keyof typeof CONTROL): Draft {
