@@ -64,6 +64,38 @@ export interface GuestUsage {
   clientBytes: number | null;
 }
 
+/** Something that the guest will do by itself. */
+export interface GuestTimer {
+  /** `logrotate.timer`, `cron:etc/crontab`, `at:17`. */
+  name: string;
+  /** By the guest's clock, in milliseconds since 1970. */
+  atMs: number;
+}
+
+/** What the guest shows of being used. Times and bytes are counters since the boot. */
+export interface GuestSample {
+  bootId: string;
+  /** The guest's clock, and its time since the boot. */
+  epochMs: number;
+  uptimeMs: number;
+  cpus: number;
+  /** Of all CPUs, without the agent's own work. */
+  cpuBusyMs: number;
+  /** Of processes other than gateway processes and the agent. */
+  loadMs: number;
+  /** Read and written. */
+  diskBytes: number;
+  dirtiedBytes: number;
+  /** Terminals at which somebody may sit, and since when nobody has typed. */
+  sessions: { terminal: string; idleMs: number }[];
+  /** Programs that run in a terminal's foreground, and those that a scheduler has started. */
+  jobs: string[];
+  /** null when it is not known. */
+  timers: GuestTimer[] | null;
+  /** When the DHCP lease ends, null with a fixed address; absent when it is not known. */
+  lease?: { expiresMs: number } | null;
+}
+
 /** One kind of call that would have woken the VM; counted, with an example. */
 export interface Observation {
   program: string;
@@ -122,6 +154,8 @@ export interface VmAgentApi {
   setClock: { params: { epochMs: number }; result: { steppedMs: number } };
   /** `gateway`: PIDs of the processes that are counted apart; `client`: whose connection is looked at, `203.0.113.7:51312`. */
   usage: { params: { gateway: number[]; client?: string }; result: GuestUsage };
+  /** Every ten seconds, for idle detection. `gateway`: PIDs whose load is not counted as the VM's own. */
+  sample: { params: { gateway: number[] }; result: GuestSample };
   memory: { params: { dropCaches?: boolean }; result: { totalBytes: number; availableBytes: number } };
 }
 

@@ -18,6 +18,7 @@ import { readMemory } from './memory.ts';
 import { createObserver } from './observe.ts';
 import { dummyRestore } from './restore/dummy-restore.ts';
 import { restore } from './restore/restore.ts';
+import { createSampler } from './sample/sample.ts';
 import { readUsage } from './usage.ts';
 
 /** What a message takes; a clock that is no further off is right. */
@@ -30,6 +31,7 @@ export function createService(context: AgentContext): {
   const { images, state } = context;
   const exclusively = createQueue();
   const observer = createObserver(context.helpers.observer);
+  const sampler = createSampler();
   const stateOf = (imageId: string) => state.read().images[imageId] ?? null;
 
   const handlers: RpcHandlers<VmAgentApi> = {
@@ -114,6 +116,7 @@ export function createService(context: AgentContext): {
       await exec(['date', '--utc', '--set', `@${(Date.now() + steppedMs) / 1000}`]);
       return { steppedMs };
     },
+    sample: ({ gateway }) => sampler.sample(gateway),
     async usage({ gateway, client = '' }) {
       if (!Array.isArray(gateway) || !gateway.every(Number.isSafeInteger))
         throw new SeamlessError('REQUEST_INVALID', 'Expected gateway as a list of PIDs');

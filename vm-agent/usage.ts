@@ -15,7 +15,7 @@ const KERNEL_THREAD = 0x00200000;
 const TICK_MS = 10;
 const SECTOR_BYTES = 512;
 /** Disks, not their partitions, nor what lies over other disks or in memory. */
-const WHOLE_DISK = /^(vd[a-z]+|sd[a-z]+|xvd[a-z]+|nvme\d+n\d+|mmcblk\d+)$/;
+export const WHOLE_DISK = /^(vd[a-z]+|sd[a-z]+|xvd[a-z]+|nvme\d+n\d+|mmcblk\d+)$/;
 
 interface Sample {
   pid: number;

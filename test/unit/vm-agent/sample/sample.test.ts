@@ -1,0 +1,191 @@
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { describe, expect, onTestFinished, test } from 'vitest';
+import { interval, readReport } from '../../../../orchestrator/idle/sample.ts';
+import { METERS } from '../../../../orchestrator/idle/signals.ts';
+import { nextRun, parseCrontab, parseSchedule } from '../../../../vm-agent/sample/crontab.ts';
+import { parseLease } from '../../../../vm-agent/sample/lease.ts';
+import { busyTime, createSampler, dirtiedBytes, diskBytes } from '../../../../vm-agent/sample/sample.ts';
+import {
+  jobsOf,
+  sessionsOf,
+  type TerminalProcess,
+  terminalName,
+} from '../../../../vm-agent/sample/terminals.ts';
+import { parseTimerList, readAtJobs } from '../../../../vm-agent/sample/timers.ts';
+import { isWaiting } from '../../../../vm-agent/sample/waiting.ts';
+
+const PTS0 = (136 << 8) | 0;
+
+function process(pid: number, program: string, more: Partial<TerminalProcess> = {}): TerminalProcess {
+  return {
+    pid,
+    program,
+    parent: 1,
+    processGroup: pid,
+    terminal: 0,
+    foreground: -1,
+    isWaiting: () => true,
+    ...more,
+  };
+}
+const jobs = (
+  processes: TerminalProcess[],
+  units: string[] = [],
+  unitOf = (_pid: number): string | null => null,
+) => jobsOf(processes, new Set(units), unitOf);
+
+describe('a foreground job', () => {
+  const shell = process(10, 'bash', { terminal: PTS0, foreground: 10 });
+
+  test('is none while a shell waits for input', () => {
+    expect(jobs([shell])).toEqual([]);
+  });
+
+  test('is what runs in the foreground, not in the background, and not an editor that waits for a key', () => {
+    const inFront = (pid: number, program: string, isWaitingNow: boolean) =>
+      process(pid, program, {
+        parent: 10,
+        terminal: PTS0,
+        foreground: 11,
+        processGroup: 11,
+        isWaiting: () => isWaitingNow,
+      });
+    const behind = { ...shell, foreground: 11 };
+    expect(jobs([behind, inFront(11, 'make', true), inFront(12, 'cc1', false)])).toEqual(['cc1']);
+    expect(jobs([behind, inFront(11, 'vim', true)])).toEqual([]);
+    expect(jobs([shell, { ...inFront(11, 'make', false), foreground: 10 }])).toEqual([]);
+  });
+
+  test('is also what cron, at or a timer have started, as long as it runs', () => {
+    const all = [
+      process(5, 'cron'),
+      process(6, 'cron', { parent: 5 }),
+      process(7, 'sh', { parent: 6 }),
+      process(8, 'backup'),
+    ];
+    expect(jobs(all)).toEqual(['sh']);
+    expect(jobs(all, ['backup.service'], (pid) => (pid === 8 ? 'backup.service' : null))).toEqual([
+      'sh',
+      'backup',
+    ]);
+  });
+});
+
+test('a session is a terminal that processes have, with the time since somebody typed', () => {
+  const all = [
+    process(1, 'systemd'),
+    process(10, 'bash', { terminal: PTS0 }),
+    process(11, 'vim', { terminal: PTS0 }),
+    process(12, 'agetty', { terminal: (4 << 8) | 64 }),
+    process(13, 'bash', { terminal: (136 << 8) | 9 }),
+  ];
+  const idle: Record<string, number> = { 'pts/0': 1500, ttyS0: -20 };
+  expect(sessionsOf(all, (terminal) => idle[terminal] ?? null)).toEqual([
+    { terminal: 'pts/0', idleMs: 1500 },
+    { terminal: 'ttyS0', idleMs: 0 },
+  ]);
+  expect([(4 << 8) | 1, (137 << 8) | 3, (229 << 8) | 0, 0].map(terminalName)).toEqual([
+    'tty1',
+    'pts/259',
+    'hvc0',
+    null,
+  ]);
+});
+
+test.each([
+  ['read', '0 0x0 0x7ffd 0x1 0x0 0x0 0x0 0x7ffd 0x7f', true],
+  ['wait4', '61 0xffffffffffffffff 0x7ffd 0xa 0x0 0x0 0x0 0x7ffd 0x7f', true],
+  ['poll without a timeout', '7 0x55d 0x2 0xffffffff 0x0 0x0 0x0 0x7ffd 0x7f', true],
+  ['poll for a second', '7 0x55d 0x2 0x3e8 0x0 0x0 0x0 0x7ffd 0x7f', false],
+  ['epoll_wait without a timeout', '232 0x5 0x7f 0x40 0xffffffffffffffff 0x0 0x0 0x7ffd 0x7f', true],
+  ['pselect6 without a timeout', '270 0x1 0x7ffd 0x0 0x0 0x0 0x7ffd 0x7ffd 0x7f', true],
+  ['pselect6 with one', '270 0x1 0x7ffd 0x0 0x0 0x7ffe 0x7ffd 0x7ffd 0x7f', false],
+  ['futex with one', '202 0x7f 0x80 0x0 0x7ffd 0x0 0x0 0x7ffd 0x7f', false],
+  ['clock_nanosleep', '230 0x0 0x0 0x7ffd 0x7ffd 0x0 0x0 0x7ffd 0x7f', false],
+  ['running', 'running\n', false],
+  ['blocked outside a call', '-1 0x7ffd 0x7f', false],
+  ['nothing', '', false],
+])('a thread in %s waits for others: %s → %s', (_name, text, expected) => {
+  expect(isWaiting(text)).toBe(expected);
+});
+
+describe('a crontab', () => {
+  const at = (text: string) => new Date(text).getTime(); // in the test's own time zone, as cron
+  const next = (expression: string, from: string) => {
+    const schedule = parseSchedule(expression);
+    return schedule && nextRun(schedule, at(from));
+  };
+
+  test.each([
+    ['17 * * * *', '2026-01-05T10:17:00', '2026-01-05T11:17:00'],
+    ['25 6 * * *', '2026-01-05T06:24:59', '2026-01-05T06:25:00'],
+    ['*/15 9-17 * * mon-fri', '2026-01-09T17:50:00', '2026-01-12T09:00:00'],
+    ['0 0 1 jan *', '2026-01-05T00:00:00', '2027-01-01T00:00:00'],
+    ['0 0 29 2 *', '2026-01-05T00:00:00', '2028-02-29T00:00:00'],
+    ['0 12 13 * 5', '2026-01-05T00:00:00', '2026-01-09T12:00:00'],
+    ['5,10-12/2 3 * * 7', '2026-01-05T00:00:00', '2026-01-11T03:05:00'],
+  ])('%s after %s is at %s', (expression, from, expected) => {
+    expect(next(expression, from)).toBe(at(expected));
+  });
+
+  test('that never runs has no next time', () => {
+    expect(next('0 0 31 2 *', '2026-01-05T00:00:00')).toBeNull();
+  });
+
+  test('may have comments, variables, @daily and @reboot; a line that is none makes all unknown', () => {
+    const text = '# x\nSHELL=/bin/sh\n\n@reboot root a\n@daily root b\n17 *\t* * *\troot cd /\n';
+    expect(parseCrontab(text)).toHaveLength(2);
+    for (const wrong of ['61 * * * * a', '* * * a', '5-1 * * * * a', '*/0 * * * * a', '@often a', 'hello']) {
+      expect(parseCrontab(`${text}${wrong}\n`), wrong).toBeNull();
+    }
+  });
+});
+
+test('timers of systemd, jobs of at, and a DHCP lease are read as their tools write them', () => {
+  const json =
+    '[{"next":1767594000000000,"left":1,"last":0,"passed":0,"unit":"a.timer","activates":"a.service"},{"next":0,"unit":"b.timer","activates":"b.service"}]';
+  const list = parseTimerList(json);
+  expect(list?.timers).toEqual([{ name: 'a.timer', atMs: 1_767_594_000_000 }]);
+  expect([...(list?.scheduledUnits ?? [])]).toEqual(['a.service', 'b.service']);
+  for (const wrong of ['', '{}', '[{}]']) expect(parseTimerList(wrong)).toBeNull();
+
+  const root = mkdtempSync(join(tmpdir(), 'seamless-at-'));
+  onTestFinished(() => rmSync(root, { recursive: true }));
+  expect(readAtJobs(root)).toEqual([]);
+  mkdirSync(join(root, 'var/spool/cron/atjobs'), { recursive: true });
+  for (const name of ['a0000501c18b6c', '.SEQ', '=0000501c18b6c'])
+    writeFileSync(join(root, 'var/spool/cron/atjobs', name), '');
+  expect(readAtJobs(root)).toEqual([{ name: 'at:5', atMs: 0x1c18b6c * 60_000 }]);
+
+  const address = (more: object) =>
+    JSON.stringify([{ addr_info: [{ local: '127.0.0.1', valid_life_time: 4294967295 }, more] }]);
+  expect(parseLease(address({ dynamic: true, valid_life_time: 3000 }), 1000)).toEqual({
+    expiresMs: 3_001_000,
+  });
+  expect(parseLease(address({ valid_life_time: 4294967295 }), 1000)).toBeNull();
+});
+
+test('counters are read from the kernel’s tables', () => {
+  expect(busyTime('cpu  100 10 50 9000 800 5 5 70 20 0\ncpu0 1 1 1 1\n')).toBe(1700);
+  const disks =
+    ' 254 0 vda 10 0 100 5 20 0 200 9 0 0 0\n 254 1 vda1 1 1 1 1 1 1 1 1\n 7 0 loop0 9 9 9 9 9 9 9 9\n';
+  expect(diskBytes(disks)).toBe(300 * 512);
+  expect(dirtiedBytes('nr_dirtied 3\nnr_written 4\n')).toBe(12_288);
+  expect(dirtiedBytes('')).toBeNaN();
+});
+
+test('two samples of this very machine are an interval that the orchestrator believes', async () => {
+  const sampler = createSampler();
+  const read = async () => {
+    const sample = await sampler.sample([1]);
+    return readReport(JSON.parse(JSON.stringify(sample)), { payloadBytes: 0 }, Date.now(), performance.now());
+  };
+  const before = await read();
+  await expect.poll(() => performance.now() - before.monotonicMs).toBeGreaterThan(300);
+  const sample = interval(before, await read());
+  const unknown = METERS.filter((_, index) => !Number.isFinite(sample?.values[index]));
+  // Processes that end between the two may take their time with them: then load is not known, as it should be.
+  expect(unknown.filter((meter) => meter !== 'load')).toEqual([]);
+});

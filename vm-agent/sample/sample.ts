@@ -1,0 +1,146 @@
+/**
+ * What the guest shows of being used, every ten seconds: counters since the boot, people at terminals, jobs, and what it will do by itself.
+ * The agent's own work is left out of the CPU time. What costs a process, timers and lease, is asked once a minute, and when one has passed.
+ */
+import { readdirSync, readFileSync, statSync } from 'node:fs';
+import { availableParallelism } from 'node:os';
+import type { GuestSample } from '../api.ts';
+import { isContainer } from '../container.ts';
+import { readStat, unitOf } from '../gateway/snapshot.ts';
+import { readUsage, WHOLE_DISK } from '../usage.ts';
+import { readLease } from './lease.ts';
+import { jobsOf, sessionsOf, type TerminalProcess } from './terminals.ts';
+import { type Plans, readPlans } from './timers.ts';
+import { isWaiting } from './waiting.ts';
+
+/** USER_HZ, the same on every Linux. */
+const TICK_MS = 10;
+const SECTOR_BYTES = 512;
+const PAGE_BYTES = 4096;
+const PLANS_LAST_MS = 60_000;
+
+export interface Sampler {
+  /** @param gateway PIDs of the gateway processes, whose load is not counted as the VM's own */
+  sample(gateway: readonly number[]): Promise<GuestSample>;
+}
+
+type Lease = { expiresMs: number } | null | undefined;
+
+export function createSampler(): Sampler {
+  let busyMs = 0;
+  let plans: (Plans & { lease: Lease }) | null = null;
+  let plansAt = 0;
+
+  const plansOf = async (now: number) => {
+    const hasPassed = plans?.timers?.some(({ atMs }) => atMs > plansAt && atMs <= now) ?? true;
+    // A clock that was set back makes them old, too.
+    if (plans && !hasPassed && Math.abs(now - plansAt) < PLANS_LAST_MS) return plans;
+    const [read, lease] = await Promise.all([readPlans(now), readLease(now)]);
+    plans = { ...read, lease };
+    plansAt = now;
+    return plans;
+  };
+
+  return {
+    async sample(gateway) {
+      const { timers, scheduledUnits, lease } = await plansOf(Date.now());
+      const processes = readProcesses();
+      const usage = readUsage(gateway);
+      const { user, system } = process.cpuUsage();
+      const allMs = isContainer()
+        ? usage.gateway.cpuMs + usage.others.cpuMs
+        : busyTime(readText('/proc/stat'));
+      // Of two clocks of unlike grain the difference may tremble; a counter must not.
+      busyMs = Math.max(busyMs, isContainer() ? allMs : allMs - (user + system) / 1000);
+      return {
+        bootId: usage.bootId,
+        epochMs: Date.now(),
+        uptimeMs: usage.uptimeMs,
+        cpus: availableParallelism(),
+        cpuBusyMs: busyMs,
+        loadMs: usage.others.cpuMs,
+        diskBytes: isContainer() ? 0 : diskBytes(readText('/proc/diskstats')),
+        dirtiedBytes: isContainer() ? 0 : dirtiedBytes(readText('/proc/vmstat')),
+        sessions: sessionsOf(processes, terminalIdleMs),
+        jobs: jobsOf(processes, scheduledUnits, processUnit),
+        timers,
+        ...(lease === undefined ? {} : { lease }),
+      };
+    },
+  };
+}
+
+/** Milliseconds that the CPUs have worked, by the text of /proc/stat; waiting for disks and time stolen by the host is no work. */
+export function busyTime(stat: string): number {
+  const [user = 0, nice = 0, system = 0, , , irq = 0, softirq = 0] = (/^cpu +(.*)$/m.exec(stat)?.[1] ?? '')
+    .split(' ')
+    .map(Number);
+  return (user + nice + system + irq + softirq) * TICK_MS;
+}
+
+/** Read from and written to all disks, by the text of /proc/diskstats. */
+export function diskBytes(diskstats: string): number {
+  const rows = diskstats.split('\n').map((line) => line.trim().split(/\s+/));
+  const disks = rows.filter(([, , name = '']) => WHOLE_DISK.test(name));
+  return disks.reduce((total, row) => total + (Number(row[5] ?? 0) + Number(row[9] ?? 0)) * SECTOR_BYTES, 0);
+}
+
+/** Memory of files that was written to, by the text of /proc/vmstat. */
+export function dirtiedBytes(vmstat: string): number {
+  return Number(/^nr_dirtied (\d+)$/m.exec(vmstat)?.[1] ?? Number.NaN) * PAGE_BYTES;
+}
+
+function readProcesses(): TerminalProcess[] {
+  return readdirSync('/proc').flatMap((name) => {
+    const pid = Number(name);
+    if (!Number.isInteger(pid)) return [];
+    try {
+      const { program, fields } = readStat(pid);
+      const field = (index: number) => Number(fields[index]);
+      return [
+        {
+          pid,
+          program,
+          parent: field(1),
+          processGroup: field(2),
+          terminal: field(4),
+          foreground: field(5),
+          isWaiting: () => areThreadsWaiting(pid),
+        },
+      ];
+    } catch {
+      return []; // It has ended since the folder was read.
+    }
+  });
+}
+
+function areThreadsWaiting(pid: number): boolean {
+  try {
+    return readdirSync(`/proc/${pid}/task`).every((tid) =>
+      isWaiting(readText(`/proc/${pid}/task/${tid}/syscall`)),
+    );
+  } catch {
+    return false; // It may have ended, or may not be looked at: doubt means that it runs.
+  }
+}
+
+/** The kernel notes on a terminal when it was last read from. */
+function terminalIdleMs(terminal: string): number | null {
+  try {
+    return Date.now() - statSync(`/dev/${terminal}`).atimeMs;
+  } catch {
+    return null;
+  }
+}
+
+function processUnit(pid: number): string | null {
+  try {
+    return unitOf(readText(`/proc/${pid}/cgroup`).trim().split('::').at(-1) ?? '');
+  } catch {
+    return null;
+  }
+}
+
+function readText(path: string): string {
+  return readFileSync(path, 'latin1');
+}
