@@ -49,14 +49,7 @@ test(
     const second = await prepareScript(host, PORTS.parked);
     await service.park(VM);
     const parked = await second.run();
-    expect((await show(VM)).state).toBe('parked');
-
-    const found = differences(awake, parked);
-    const isKnown = ({ probe, parked: lines }: (typeof found)[number]) =>
-      KNOWN.some((known) => probe.endsWith(known.probe) && known.parked(lines));
-    expect(found.filter((difference) => !isKnown(difference))).toEqual([]);
-    // A probe that nothing answers would be equal, too.
-    expect(unanswered(awake)).toEqual(SILENT);
+    const { state } = await show(VM);
 
     const [waker] = second.survivors;
     expect(await waker?.ask('wake', WAKE_MS)).toBe(VM);
@@ -66,6 +59,14 @@ test(
     }
     expect((await show(VM)).lastUnpark?.trigger).toMatchObject({ program: 'perl', syscall: 'openat' });
     await awaitState(VM, 'awake', WAKE_MS);
+
+    expect(state).toBe('parked');
+    const found = differences(awake, parked);
+    const isKnown = ({ probe, parked: lines }: (typeof found)[number]) =>
+      KNOWN.some((known) => probe.endsWith(known.probe) && known.parked(lines));
+    expect(found.filter((difference) => !isKnown(difference))).toEqual([]);
+    // A probe that nothing answers would be equal, too.
+    expect(unanswered(awake)).toEqual(SILENT);
   },
   CYCLE_MS,
 );
