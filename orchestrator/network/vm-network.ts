@@ -70,6 +70,9 @@ export function vmNetwork(deps: VmNetworkDeps): VmNetwork & { close(): void } {
   };
 
   return {
+    async reachable() {
+      await Promise.all([vmHost, sinkHost].map(({ openflow }) => openflow.connection()));
+    },
     async hold() {
       await (await buffered()).arm();
     },

@@ -166,6 +166,7 @@ async function admit(ports: Ports, { signal }: StepContext): Promise<Partial<Par
     vmAgent.call('describe', {}, call),
     vmAgent.call('scan', {}, call),
     sinkAgent.call('describe', {}, call),
+    ports.network.reachable(),
   ]);
   if (!server.templateIds.includes(description.templateId)) {
     throw new SeamlessError(

@@ -55,6 +55,8 @@ export interface Sent {
 
 /** The VM's traffic: its flows on both bridges, and the packet buffer at its port. */
 export interface VmNetwork {
+  /** Throws `HOST_UNREACHABLE` when the VM's or the sink's host can't be used now. */
+  reachable(): Promise<void>;
   /** From now on packets for the VM wait at its port. */
   hold(): Promise<void>;
   /**

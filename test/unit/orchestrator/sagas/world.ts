@@ -85,6 +85,7 @@ export class World {
       vmAgent: agent<VmAgentApi>('vmAgent', (method, params) => this.#vmAgent(method, params)),
       sinkAgent: agent<SinkAgentApi>('sinkAgent', (method, params) => this.#sinkAgent(method, params)),
       network: {
+        reachable: () => call('reachable', () => {}),
         hold: () => call('hold', () => void (this.armed = true)),
         release: () => call('release', () => this.#release()),
         divert: () => call('divert', () => this.#divert()),
