@@ -197,10 +197,21 @@ function referenceProblems({ hosts, sinks, vms }: Config): string[] {
   ];
 }
 
+/** What the sink's gate and the packet buffer have room for. */
+const MOST_CONNECTION_RULES = 64;
+
 function connectionProblems({ ports = {}, healthChecks = [] }: VmConfig, at: string): string[] {
   const isPort = (key: string) => /^tcp\/[1-9]\d{0,4}$/.test(key) && Number(key.slice(4)) <= 65_535;
   const odd = Object.keys(ports).filter((key) => !isPort(key));
   const problems = odd.map((key) => `${at}/ports: expected a key like “tcp/443”, got “${key}”`);
+  const accepted = Object.values(ports).filter(({ syn }) => syn === 'accept').length;
+  for (const [what, count] of [
+    ['ports that accept', accepted],
+    ['healthChecks', healthChecks.length],
+  ] as const) {
+    if (count > MOST_CONNECTION_RULES)
+      problems.push(`${at}: expected at most ${MOST_CONNECTION_RULES} ${what}, got ${count}`);
+  }
   for (const [index, source] of healthChecks.entries()) {
     try {
       const { bits } = parsePrefix(source);

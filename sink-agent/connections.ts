@@ -20,6 +20,9 @@ export interface ConnectionPlan {
   checkPort: number | null;
 }
 
+/** Without a policy. */
+export const ALL_HELD: ConnectionPolicy = { acceptPorts: [], healthChecks: [] };
+
 /** Of the namespace's queues; the filter has no other. */
 export const QUEUE = 0;
 /** Marks the filter's own packets; accept-gate.c has the same. */
@@ -28,9 +31,10 @@ const OWN_MARK = '0x5ea1';
 const CHECK_PORTS_FROM = 61_000;
 
 export function connectionPlan(
-  { acceptPorts, healthChecks }: ConnectionPolicy,
+  policy: ConnectionPolicy | undefined,
   { listeners }: Pick<Manifest, 'listeners'>,
 ): ConnectionPlan {
+  const { acceptPorts, healthChecks } = policy ?? ALL_HELD;
   const tcp = listeners.filter(({ protocol }) => protocol === 'tcp').map(({ port }) => port);
   const listening = [...new Set(tcp)].sort((a, b) => a - b);
   let checkPort = CHECK_PORTS_FROM;

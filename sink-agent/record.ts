@@ -18,7 +18,8 @@ export interface SinkRecord {
   templateId: string;
   network: NetworkIdentity;
   vmAgent: AgentAddress;
-  connections: ConnectionPolicy;
+  /** A record of an older agent has none. */
+  connections?: ConnectionPolicy;
   /** Of the profile; the same at each seize. Absent in records of older agents. */
   allow?: AllowedCall[];
   /** PID 1 of the container, as the host numbers it; `null` while there is no container. */

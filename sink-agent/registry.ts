@@ -1,7 +1,8 @@
 /** All sinks of this server by VM, and the news of them. */
 import { SeamlessError } from '../common/errors.ts';
 import type { EventSource } from '../wire/rpc-server.ts';
-import type { ConnectionPolicy, SinkAgentApi, SinkAgentEvent, SinkStatus } from './api.ts';
+import type { SinkAgentApi, SinkAgentEvent, SinkStatus } from './api.ts';
+import { ALL_HELD } from './connections.ts';
 import { safeName } from './names.ts';
 import { Sink, type SinkSurroundings } from './sink.ts';
 
@@ -97,8 +98,6 @@ export async function openRegistry(around: Omit<SinkSurroundings, 'changed'>): P
   }
   return registry;
 }
-
-const ALL_HELD: ConnectionPolicy = { acceptPorts: [], healthChecks: [] };
 
 function isFor(sink: Sink, params: SinkAgentApi['prepare']['params']): boolean {
   const asText = ({

@@ -100,7 +100,11 @@ export class Sink {
         await this.#meetConnections(target.init.pid, image.manifest);
         await restoreImage(target, image.manifest, images.path(this.vm, imageId), this.record.allow ?? []);
         this.#manifest = { ...image.manifest, trees: await restoredTrees(target, image.manifest) };
-        await this.#seize(this.#manifest);
+        // Only now: a segment that finds no socket yet is none of a stranger's.
+        await Promise.all([
+          this.#seize(this.#manifest),
+          allowResets(target.init.pid, image.manifest.lingering),
+        ]);
       } catch (cause) {
         await this.#end();
         throw restoreFailure(cause);
@@ -274,7 +278,6 @@ export class Sink {
     const { connections, network } = this.record;
     const [device] = network.interfaces;
     if (device) await ensureConnectionRules(pid, device.name, connectionPlan(connections, manifest));
-    await allowResets(pid, manifest.lingering);
   }
 
   /** What came for the processes and nobody has taken. Nothing reaches the sink any more, and they have stopped. */

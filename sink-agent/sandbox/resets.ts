@@ -11,15 +11,16 @@ import type { TcpConnection } from '../../criu/manifest.ts';
 
 const CHAIN = 'resets';
 
-/** Lines for `iptables-restore` that make the chain, empty, and lead resets to it. */
+/** Lines for `iptables-restore` that make the chain and lead resets to it; until `allowResets` none leaves. */
 export const RESETS_JUDGED: readonly string[] = [
   `:${CHAIN} -`,
   `-A OUTPUT -p tcp --tcp-flags RST,ACK RST -j ${CHAIN}`,
+  `-A ${CHAIN} -j DROP`,
 ];
 
 /** Until `allowResets` none leaves. `pid` is a process in the sink's namespace. */
 export async function judgeResets(pid: number): Promise<void> {
-  await restoreRules(pid, () => [...RESETS_JUDGED, `-A ${CHAIN} -j DROP`]);
+  await restoreRules(pid, () => [...RESETS_JUDGED]);
 }
 
 /** From now on none leaves. */

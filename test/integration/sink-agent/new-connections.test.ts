@@ -79,6 +79,22 @@ test('50 clients that connect while a trigger comes, are dumped and restored, ar
   expect([parking.echo.child.exitCode, parking.ssh.child.exitCode]).toEqual([null, null]);
 }, 60_000);
 
+test('after a crash of the agent the sink goes on taking connections', async () => {
+  const parking = await start();
+  await parking.park('crash-there');
+  expect(await check(7000, '10.88.0.1')).toBe('');
+  await parking.killAgent();
+  await parking.startAgent();
+  await parking.becomes('running');
+  expect(await check(7000, '10.88.0.1')).toBe('');
+  expect(await check(22, CHECKER)).toBe('');
+  const fresh = startTcpClient(world.network.clientNamespace, ADDRESS, 7000);
+  onTestFinished(() => endChild(fresh.child));
+  fresh.say('two\n');
+  await fresh.hears('2 two');
+  expect((await parking.becomes('running')).trigger).toBeNull();
+}, 60_000);
+
 test('a check that sends data is reset, and wakes the VM with the reason', async () => {
   const parking = await start();
   await parking.park('more-there');

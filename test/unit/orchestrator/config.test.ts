@@ -85,6 +85,10 @@ test('a port, policy or source that means nothing is refused with its place', ()
   expect(problemsOf(withVm({ ports: { 'tcp/80': { syn: 'drop' } } }))).toContainEqual(
     expect.stringMatching(/^\/vms\/0\/ports\/tcp~180\/syn: /),
   );
+  const many = Array.from({ length: 65 }, (_each, index) => `10.0.0.${index}`);
+  expect(problemsOf(withVm({ healthChecks: many }))).toEqual([
+    '/vms/0: expected at most 64 healthChecks, got 65',
+  ]);
   expect(problemsOf(withVm({ healthChecks: ['balancer', '0.0.0.0/0'] }))).toEqual([
     '/vms/0/healthChecks/0: expected an IP address or a prefix like 10.0.0.0/8, got "balancer"',
     '/vms/0/healthChecks/1: expected some sources, got all of them',
