@@ -44,6 +44,11 @@ const SANDBOXES: Readonly<Record<string, readonly string[]>> = {
     'ProtectProc=invisible',
   ],
   DynamicUser: ['DynamicUser=yes'],
+  'PrivateUsers and PrivateIPC, which the template takes back': [
+    'User=nobody',
+    'PrivateUsers=yes',
+    'PrivateIPC=yes',
+  ],
   'other user, ambient capability': [
     'User=nobody',
     'AmbientCapabilities=CAP_NET_BIND_SERVICE',
