@@ -78,30 +78,33 @@ async function inLab(): Promise<void> {
 async function measure(transports: Record<Kind, Transports>): Promise<void> {
   const ways = { local: await way('local', transports.local), ssh: await way('ssh', transports.ssh) };
   const times: Record<Kind, Record<string, number[]>> = { local: {}, ssh: {} };
-  const more: number[] = [];
   for (let round = -5; round < Number(values.rounds); round++) {
-    const total = { local: 0, ssh: 0 };
     // Who comes second finds warm caches: each is first every other time.
     for (const kind of round % 2 === 0 ? (['local', 'ssh'] as const) : (['ssh', 'local'] as const)) {
       for (const [name, work] of ways[kind].steps) {
         const start = performance.now();
         await work();
         const ms = performance.now() - start;
-        total[kind] += ms;
         if (round >= 0) times[kind][name] = [...(times[kind][name] ?? []), ms];
       }
     }
-    if (round >= 0) more.push(total.ssh - total.local);
   }
   await ways.local.close();
   await ways.ssh.close();
-  process.stdout.write(`milliseconds, medians of ${values.rounds}      local     ssh    more\n`);
-  for (const name of Object.keys(times.local)) {
-    const [local, ssh] = [median(times.local[name]), median(times.ssh[name])];
-    const cells = [local, ssh, ssh - local].map((ms) => ms.toFixed(2).padStart(8)).join('');
-    process.stdout.write(`${name.padEnd(32)}${cells}\n`);
+  // The fastest tenth says what it costs on a machine that does nothing else.
+  process.stdout.write(
+    `milliseconds, ${values.rounds} rounds             median: local     ssh    more   p10: local     ssh    more\n`,
+  );
+  const total = { local: sums(times.local), ssh: sums(times.ssh) };
+  for (const name of [...Object.keys(times.local), 'all']) {
+    const cells = [0.5, 0.1].map((part) => {
+      const of = (kind: Kind) => quantile((name === 'all' ? total[kind] : times[kind][name]) ?? [], part);
+      return [of('local'), of('ssh'), of('ssh') - of('local')]
+        .map((ms) => ms.toFixed(2).padStart(8))
+        .join('');
+    });
+    process.stdout.write(`${name.padEnd(32)}${cells.map((cell) => cell.padStart(28)).join('')}\n`);
   }
-  process.stdout.write(`all of it, by pairs${median(more).toFixed(2).padStart(37)}\n`);
 }
 
 /** The steps of a wake that ask a host, in their order, with the orchestrator's own code. */
@@ -157,6 +160,13 @@ function hostConfig(of: LabPlan, name: SwitchHost, transport: TransportConfig) {
   };
 }
 
-function median(all: readonly number[] = []): number {
-  return [...all].sort((a, b) => a - b)[Math.floor(all.length / 2)] ?? Number.NaN;
+/** Of each round. */
+function sums(byStep: Record<string, number[]>): number[] {
+  const steps = Object.values(byStep);
+  return (steps[0] ?? []).map((_, round) => steps.reduce((sum, step) => sum + (step[round] ?? 0), 0));
+}
+
+function quantile(all: readonly number[], part: number): number {
+  const sorted = [...all].sort((a, b) => a - b);
+  return sorted[Math.floor(sorted.length * part)] ?? Number.NaN;
 }
