@@ -113,6 +113,8 @@ function pathProblem(path: string): string | null {
       : `expected below /proc only /proc/self/…, which the sink knows as well, got ${path}`;
   if (/^\/(sys|dev)(\/|$)/.test(path) || /^\/run\/seamless/.test(path))
     return `expected a file, got ${path}, which is the sink’s own`;
+  if (/^\/(var\/)?tmp(\/|$)/.test(path))
+    return `expected no temporary file, got ${path}: many services have their own /tmp`;
   return null;
 }
 

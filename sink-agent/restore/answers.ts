@@ -2,8 +2,10 @@
  * What the processes may look at in the sink because the template's profile says so: put in place exactly as it is in the VM, and what
  * is not there removed here too, so that each answer is the one that the VM would give. And the lines that tell the filter.
  */
+import { constants, type Stats } from 'node:fs';
 import { chmod, lchown, lstat, mkdir, readdir, readlink, rm, symlink, writeFile } from 'node:fs/promises';
 import { posix } from 'node:path';
+import { SeamlessError } from '../../common/errors.ts';
 import { exec } from '../../common/exec.ts';
 import {
   type AllowedCall,
@@ -85,6 +87,12 @@ async function removeOthers(
   }
 }
 
+function kindOf(stats: Stats): string {
+  if (stats.isSymbolicLink()) return 'symlink';
+  if (stats.isDirectory()) return 'directory';
+  return stats.isFile() ? 'file' : 'special file';
+}
+
 async function makeExact(root: string, file: HeldFile): Promise<void> {
   const at = inTree(root, file.path);
   await makeParents(root, file.path);
@@ -95,10 +103,20 @@ async function makeExact(root: string, file: HeldFile): Promise<void> {
     }
   } else if (file.type === 'directory') {
     await mkdir(at, { recursive: true });
-  } else if (file.content !== undefined) {
-    await writeFile(at, Buffer.from(file.content, 'base64'));
   }
-  const { uid, gid } = await lstat(at);
-  if (uid !== file.uid || gid !== file.gid) await lchown(at, file.uid, file.gid);
+  const stats = await lstat(at);
+  // The manifest comes from a guest: a link that it has put where a file should be would lead the write out of the tree.
+  if (kindOf(stats) !== file.type) {
+    throw new SeamlessError(
+      'RESTORE_FAILED',
+      `Expected ${file.path} to be a ${file.type}, got a ${kindOf(stats)}`,
+    );
+  }
+  if (file.type === 'file' && file.content !== undefined) {
+    await writeFile(at, Buffer.from(file.content, 'base64'), {
+      flag: constants.O_WRONLY | constants.O_TRUNC | constants.O_NOFOLLOW,
+    });
+  }
+  if (stats.uid !== file.uid || stats.gid !== file.gid) await lchown(at, file.uid, file.gid);
   if (file.type !== 'symlink') await chmod(at, file.mode & 0o7777);
 }

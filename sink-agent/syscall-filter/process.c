@@ -76,6 +76,7 @@ static struct process *process_open(pid_t pid)
 
 	if (!process)
 		return NULL;
+	errno = 0;
 	process->pid = pid;
 	process->inner_pid = innermost(pid, "NSpid");
 	process->parent = innermost(pid, "PPid");
@@ -87,8 +88,12 @@ static struct process *process_open(pid_t pid)
 	ssize_t length = comm < 0 ? -1 : read(comm, process->program, sizeof(process->program) - 1);
 	if (comm >= 0)
 		close(comm);
-	if (length <= 0 || process->pidfd < 0 || process->fd_directory < 0 || mappings_read(&process->mappings, pid)) {
+	int unread = mappings_read(&process->mappings, pid);
+	if (length <= 0 || process->pidfd < 0 || process->fd_directory < 0 || unread) {
+		/* Gone is one thing; alive and unreadable another, which nobody must take for it. */
+		int error = unread ? -unread : errno;
 		process_free(process);
+		errno = error == 0 || error == ENOENT ? ESRCH : error;
 		return NULL;
 	}
 	process->program[strcspn(process->program, "\n")] = 0;
@@ -111,8 +116,9 @@ struct thread *set_add(struct set *set, pid_t tid)
 		}
 	}
 	if (!thread || pid <= 0 || !process) {
+		int error = !thread ? ENOMEM : pid <= 0 ? ESRCH : errno;
 		free(thread);
-		errno = ESRCH;
+		errno = error;
 		return NULL;
 	}
 	*thread = (struct thread){ .tid = tid, .inner_tid = innermost(tid, "NSpid"), .process = process, .last_call = -1,

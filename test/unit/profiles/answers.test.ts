@@ -131,6 +131,19 @@ test('a socket or FIFO can’t be answered for, and says so', async () => {
   expect(() => answeredFiles([{ path: '/queue', open: false }], vm)).toThrow(/neither a file nor a folder/);
 });
 
+test('a manifest that puts a link where it wants a file written does not get it written', async () => {
+  const outside = join(vm, 'outside');
+  await writeFile(outside, 'precious');
+  const file = { mode: 0o644, uid: 0, gid: 0, size: 9, mtime: 0, executable: false, answered: true } as const;
+  const files = [
+    { ...file, path: '/x', type: 'symlink', target: outside },
+    { ...file, path: '/x', type: 'file', content: 'eA==' },
+  ] as const;
+  await placeFiles(sink, files);
+  await expect(placeAnswers(sink, files, [open('/x')])).rejects.toMatchObject({ code: 'RESTORE_FAILED' });
+  expect(readFileSync(outside, 'utf8')).toBe('precious');
+});
+
 test('links in a circle are an end, not a hang', async () => {
   await symlink('b', join(vm, 'a'));
   await symlink('a', join(vm, 'b'));

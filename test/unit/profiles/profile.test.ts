@@ -92,6 +92,7 @@ describe('what is not a profile is refused', () => {
     ['programs: []', 'expected keys and values'],
     ['program: {}', 'unknown key program'],
     ['programs: {a: [{allow: [stat], paths: [/sys/x], because: x}]}', 'the sink’s own'],
+    ['programs: {a: [{allow: [stat], paths: [/var/tmp/x], because: x}]}', 'temporary'],
     ['programs: {a: [{allow: [stat], paths: [/dev/null], because: x}]}', 'the sink’s own'],
     ['programs: {a: [{allow: [stat], paths: [/proc/meminfo], because: x}]}', '/proc/self'],
     ['programs: {a: [{allow: [stat], paths: ["/*/x"], because: x}]}', 'last component'],
