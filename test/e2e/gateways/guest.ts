@@ -69,10 +69,10 @@ export class Guest {
 
   /** Stops units; one that is not there is stopped. */
   async stop(units: readonly string[]): Promise<void> {
-    const isStopped = (error: Error) => {
-      if (!error.message.includes('not loaded')) throw error;
-    };
-    await Promise.all(units.map((unit) => this.run('systemctl', 'stop', unit).catch(isStopped)));
+    await this.run('systemctl', 'stop', ...units).catch((error: SeamlessError) => {
+      const said = String(error.details['output']).split('\n').filter(Boolean);
+      if (said.length === 0 || !said.every((line) => line.includes('not loaded'))) throw error;
+    });
   }
 
   /** Waits until something listens on `tcp/PORT` or `udp/PORT`. */
