@@ -12,7 +12,11 @@ import { Uses } from './uses.ts';
 export interface ReportSource {
   /** The vm-agent's `sample`. */
   guest(signal: AbortSignal): Promise<unknown>;
-  /** `{payloadBytes}`: what the switch counted to and from the VM, without trivial traffic. */
+  /**
+   * `{payloadBytes}`: what the switch counted to and from the VM, without trivial traffic. A switch can't tell a packet's length, but its flags:
+   * of TCP the bytes of flows that match `tcp_flags=+psh`, which each write ends with, and neither bare ACKs, keep-alives nor scans have;
+   * of UDP all; nothing of ICMP and ARP; and nothing of the policy's `healthChecks`, by flows of a higher priority.
+   */
   network(signal: AbortSignal): Promise<unknown>;
 }
 

@@ -37,6 +37,7 @@ export interface Decision {
   signal: SignalName | null;
   /** The setting that decided; null when no setting could have changed it. */
   setting: PolicyKey | null;
+  /** All of them; none when only the verdict was asked for. */
   signals: Signal[];
   forecast: Forecast;
   /** The next timer that is honoured. */
@@ -54,7 +55,13 @@ const UNUSED_SHARE = 1 / 3;
 const FIRED_MS = 30_000;
 const HOUR = 3_600_000;
 
-export function decide(history: VmHistory, policy: Policy, now: number): Decision {
+/** @param want the verdict alone costs half as much: for rounds over many VMs */
+export function decide(
+  history: VmHistory,
+  policy: Policy,
+  now: number,
+  want: 'all' | 'verdict' = 'all',
+): Decision {
   const forecast = history.uses.forecast(now, policy.confidence);
   // One that passed while the VM was parked and nobody looked is still due.
   const nextTimer = nextHonoured(
@@ -63,9 +70,10 @@ export function decide(history: VmHistory, policy: Policy, now: number): Decisio
     history.phase === 'parked' ? history.phaseSince : now,
   );
   const windowMs = effectiveWindow(history, policy, forecast);
-  const judged: Judged = { signals: [], quietAt: now, busy: null, unknown: null };
-  for (let meter = 0; meter < METERS.length; meter++)
-    judgeMeter(judged, history, policy, meter, windowMs, now);
+  const judged: Judged = { signals: want === 'all' ? [] : null, quietAt: now, busy: null, unknown: null };
+  // A parked VM reports nothing: its meters decide nothing.
+  const meters = history.phase === 'parked' && want === 'verdict' ? 0 : METERS.length;
+  for (let meter = 0; meter < meters; meter++) judgeMeter(judged, history, policy, meter, windowMs, now);
   judgePlan(judged, history, policy, 'timers', justFired(history, policy, now) ?? nextTimer, now);
   judgePlan(judged, history, policy, 'lease', leaseOf(history), now);
 
@@ -80,7 +88,7 @@ export function decide(history: VmHistory, policy: Policy, now: number): Decisio
     rule,
     signal,
     setting,
-    signals: judged.signals,
+    signals: judged.signals ?? [],
     forecast,
     nextTimer,
     recheckAt: recheckAt > now || verdict !== 'keep' ? recheckAt : Number.POSITIVE_INFINITY,
@@ -160,7 +168,8 @@ export function decide(history: VmHistory, policy: Policy, now: number): Decisio
 }
 
 interface Judged {
-  signals: Signal[];
+  /** null: nobody asked for them. */
+  signals: Signal[] | null;
   quietAt: number;
   /** The first that keeps the VM awake. */
   busy: SignalName | null;
@@ -179,15 +188,14 @@ function judgeMeter(
   const threshold = policy.thresholds[name];
   const kind = JUDGED_BY[name];
   const { runs } = history;
-  // A parked VM reports nothing: its meters are not judged.
   const judgement: Judgement =
     history.phase === 'parked'
       ? NOT_JUDGED
       : kind === 'level'
-        ? judgeLevel(runs, index, threshold, windowMs, policy.percentile, now)
+        ? judgeLevel(runs, index, threshold, windowMs, policy.percentile, now, judged.signals !== null)
         : judgeTrace(runs, index, threshold, kind === 'trace' ? windowMs : RECENT_MS, now);
   const { state, value, quietAt } = judgement;
-  judged.signals.push({ name, state, value, threshold, ageMs: ageOf(history, index, now) });
+  judged.signals?.push({ name, state, value, threshold, ageMs: ageOf(history, index, now) });
   if (state === 'quiet') return;
   // `always-allow`: the guest's own load does not count. That nothing is known of it does.
   if (state === 'busy' && kind !== 'trace' && policy.park === 'always-allow') return;
@@ -216,7 +224,7 @@ function judgePlan(
   const soon = value !== null && value < threshold;
   const known = isTold && (isFresh || (name === 'timers' && ignoresAll(policy)));
   const state = soon ? 'busy' : known ? 'quiet' : 'unknown';
-  judged.signals.push({ name, state, value, threshold, ageMs });
+  judged.signals?.push({ name, state, value, threshold, ageMs });
   if (state === 'busy') judged.busy ??= name;
   if (state === 'unknown') judged.unknown ??= name;
   if (soon && next) judged.quietAt = Math.max(judged.quietAt, next.atMs + (name === 'timers' ? FIRED_MS : 0));

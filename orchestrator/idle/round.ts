@@ -14,7 +14,7 @@ export interface Watched {
 const SLICE_MS = 10;
 
 /**
- * Tells each decision other than `keep`.
+ * Tells each decision other than `keep`, without its signals.
  * @returns the number of VMs decided about
  */
 export async function decideRound<T extends Watched>(
@@ -26,7 +26,7 @@ export async function decideRound<T extends Watched>(
   let count = 0;
   let sliceEnd = performance.now() + SLICE_MS;
   for (const vm of vms) {
-    const decision = decide(vm.history, vm.policy, now());
+    const decision = decide(vm.history, vm.policy, now(), 'verdict');
     if (decision.verdict !== 'keep') act(vm, decision);
     count++;
     if (performance.now() < sliceEnd) continue;

@@ -44,13 +44,15 @@ export interface UsesRecord {
 
 export class Uses {
   // Columns of one array: ten thousand VMs have these.
-  readonly #table = new Float32Array(WEEK_HOURS * 5);
+  readonly #table = new Float32Array(WEEK_HOURS * 6);
   readonly #seen = this.#table.subarray(0, WEEK_HOURS);
   readonly #used = this.#table.subarray(WEEK_HOURS, WEEK_HOURS * 2);
   readonly #onsets = this.#table.subarray(WEEK_HOURS * 2, WEEK_HOURS * 3);
   /** Milliseconds into the hour at which its use begins: at the earliest, and usually. */
   readonly #first = this.#table.subarray(WEEK_HOURS * 3, WEEK_HOURS * 4);
-  readonly #usual = this.#table.subarray(WEEK_HOURS * 4);
+  readonly #usual = this.#table.subarray(WEEK_HOURS * 4, WEEK_HOURS * 5);
+  /** Kept, since it is asked for far more often than it changes. */
+  readonly #chance = this.#table.subarray(WEEK_HOURS * 5).fill(0.5);
   #hour = -1;
   #hourUsed = false;
   #hourOnsets = 0;
@@ -94,14 +96,7 @@ export class Uses {
 
   /** The chance, 0 to 1, that the VM is used in that hour of the week. */
   chance(slot: number): number {
-    let seen = 0;
-    let used = 0;
-    for (const alike of alikeTo(slot)) {
-      seen += this.#seen[alike] as number;
-      used += this.#used[alike] as number;
-    }
-    const others = (used + 1) / (seen + 2);
-    return ((this.#used[slot] as number) + LEANING * others) / ((this.#seen[slot] as number) + LEANING);
+    return this.#chance[slot] as number;
   }
 
   /** @param confidence the chance, 0 to 1, from which a use is expected, and of no use from which none is */
@@ -148,6 +143,7 @@ export class Uses {
     uses.#onsets.set(onsets);
     uses.#first.set(first);
     uses.#usual.set(usual);
+    for (let slot = 0; slot < WEEK_HOURS; slot++) uses.#reckon(slot);
     return uses;
   }
 
@@ -169,10 +165,27 @@ export class Uses {
       this.#first[slot] = !wasUsed || later < 0 ? this.#hourFirst : this.#hourFirst - later * (1 - LATER);
       this.#usual[slot] = wasUsed ? (this.#usual[slot] as number) + off * USUAL : this.#hourFirst;
     }
+    this.#reckon(slot);
     this.#hour++;
     this.#hourUsed = false;
     this.#hourOnsets = 0;
     this.#cache.hour = -1;
+  }
+
+  /** The chances of an hour and of those that lean on it. */
+  #reckon(slot: number): void {
+    const alike = alikeTo(slot);
+    let seen = 0;
+    let used = 0;
+    for (const each of alike) {
+      seen += this.#seen[each] as number;
+      used += this.#used[each] as number;
+    }
+    const others = (used + 1) / (seen + 2);
+    for (const each of alike) {
+      this.#chance[each] =
+        ((this.#used[each] as number) + LEANING * others) / ((this.#seen[each] as number) + LEANING);
+    }
   }
 
   /** Hours until a period of use begins: the first expected hour after one that is not. 0 when there is none in a week. */

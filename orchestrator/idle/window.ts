@@ -42,7 +42,10 @@ export function judgeTrace(
   return verdict(lastAbove > from, lastUnknown > from, peak, Math.max(quietAt, now));
 }
 
-/** Busy when the meter was above the threshold for more than a share of the window, or at all just now. */
+/**
+ * Busy when the meter was above the threshold for more than a share of the window, or at all just now.
+ * @param wantsValue else `value` is null, unless it is the one of just now
+ */
 export function judgeLevel(
   runs: Runs,
   meter: number,
@@ -50,6 +53,7 @@ export function judgeLevel(
   windowMs: number,
   percentile: number,
   now: number,
+  wantsValue = true,
 ): Judgement {
   const recent = judgeTrace(runs, meter, threshold, Math.min(RECENT_MS, windowMs), now);
   const from = now - windowMs;
@@ -73,7 +77,7 @@ export function judgeLevel(
         quietAt = Math.max(quietAt, end - (allowed - above) + windowMs);
       above += ms;
     }
-    top.add(value, ms);
+    if (wantsValue) top.add(value, ms);
   }
   if (lastUnknown > from) quietAt = Math.max(quietAt, lastUnknown + windowMs);
   const busy = recent.state === 'busy' || above > allowed;

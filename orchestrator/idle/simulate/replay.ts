@@ -78,7 +78,7 @@ export function replay(trace: VmTrace, policy: Policy, model: Model = MODEL): Ou
   };
 
   while (now < toMs) {
-    const decision = decide(history, policy, now);
+    const decision = decide(history, policy, now, 'verdict');
     if (decision.verdict !== 'park') {
       run(decision.recheckAt);
       continue;
@@ -122,7 +122,7 @@ export function replay(trace: VmTrace, policy: Policy, model: Model = MODEL): Ou
     const scanned = held[probe] ?? Number.POSITIVE_INFINITY;
     const disturbed = Math.min(used, scanned, toMs);
     for (let at = parkedAt; at < disturbed; ) {
-      const { verdict, rule, recheckAt } = decide(history, policy, at);
+      const { verdict, rule, recheckAt } = decide(history, policy, at, 'verdict');
       if (verdict === 'wake') {
         const request = stretches.find(({ fromMs, requests }) => requests > 0 && fromMs >= at);
         return { at, cause: rule === 'timer' || rule === 'lease' ? rule : 'forecast', request };

@@ -89,6 +89,7 @@ describe('whatever the history', () => {
       const first = decide(history, policy, now);
       decide(history, { ...policy, windowMs: 5 * MINUTE }, now + HOUR);
       expect(decide(history, policy, now)).toEqual(first);
+      expect(decide(history, policy, now, 'verdict')).toEqual({ ...first, signals: [] });
     }
   });
 
