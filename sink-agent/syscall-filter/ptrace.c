@@ -7,16 +7,26 @@
 /* Marks stops at calls (TRACESYSGOOD); children would be followed, though none can be made: seeing one is a breach. */
 #define OPTIONS (PTRACE_O_TRACESYSGOOD | PTRACE_O_TRACECLONE | PTRACE_O_TRACEFORK | PTRACE_O_TRACEVFORK | PTRACE_O_TRACEEXEC)
 
+#ifndef PTRACE_O_SUSPEND_SECCOMP
+#define PTRACE_O_SUSPEND_SECCOMP (1 << 21)
+#endif
+
 /* Needs CAP_SYS_PTRACE over the container: reads and changes the registers of another user's processes. */
 static int choke(enum __ptrace_request request, pid_t tid, void *address, void *data)
 {
 	return ptrace(request, tid, address, data) < 0 ? -errno : 0;
 }
 
-/* SEIZE, unlike ATTACH, sends no SIGSTOP: the process sees nothing. */
+/*
+ * SEIZE, unlike ATTACH, sends no SIGSTOP: the process sees nothing. A seccomp filter of its own is asked after us, and would judge a
+ * cancelled call by its number, -1, which most filters answer by killing: it rests while we look, and judges the call in the VM. That
+ * needs CAP_SYS_ADMIN, and a tracer that is under no such filter itself.
+ */
 int ptrace_seize(pid_t tid)
 {
-	return choke(PTRACE_SEIZE, tid, NULL, (void *)(uintptr_t)OPTIONS);
+	int result = choke(PTRACE_SEIZE, tid, NULL, (void *)(uintptr_t)(OPTIONS | PTRACE_O_SUSPEND_SECCOMP));
+
+	return result == -EPERM ? choke(PTRACE_SEIZE, tid, NULL, (void *)(uintptr_t)OPTIONS) : result;
 }
 
 int ptrace_interrupt(pid_t tid)

@@ -161,8 +161,29 @@ static void keep_pending(struct filter *filter, struct thread *thread, int milli
 	}
 }
 
+/*
+ * From the entry of a cancelled call to its exit, where nothing is left to be done: a seccomp filter of the process's own rests only
+ * while it is traced, and would be asked about the call's number, -1, by a thread that is let go at the entry.
+ */
+static void leave_calls(struct filter *filter, int milliseconds)
+{
+	bool waits = false;
+
+	for (struct thread *thread = filter->set.threads; thread; thread = thread->next) {
+		struct __ptrace_syscall_info info;
+
+		if (!thread->stopped || ptrace_call_info(thread->tid, &info) || info.op != PTRACE_SYSCALL_INFO_ENTRY)
+			continue;
+		thread->stopped = ptrace_resume(thread->tid, 0) != 0;
+		waits = true;
+	}
+	if (waits && await_stops(filter, milliseconds))
+		log_line("a thread did not leave its cancelled call");
+}
+
 void quiesce_detach(struct filter *filter, int milliseconds)
 {
+	leave_calls(filter, milliseconds);
 	for (struct thread *thread = filter->set.threads; thread; thread = thread->next)
 		if (at_signal(thread) && thread_dies_of(thread, WSTOPSIG(thread->status))) {
 			keep_pending(filter, thread, milliseconds);
