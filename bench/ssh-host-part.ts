@@ -118,7 +118,7 @@ async function way(kind: Kind, transports: Transports) {
   const redirect = new Redirect({
     ...{ vmName: `bench-${kind}`, mac: vm.production.mac, heldTcpPorts: [22] },
     ...{ vmBridge: hv.openflow, sinkBridge: sink.openflow },
-    ...{ vmSwitchControl: hv.switchControl, sinkSwitchControl: sink.switchControl },
+    ...{ vmDatapath: hv.datapath, sinkDatapath: sink.datapath },
     ports: { vm: vm.production.port, vmTunnel: TUNNEL_PORT, sinkTunnel: TUNNEL_PORT, sink: 'none' },
   });
   const qmpSocket = join(vm.directory, 'qmp.sock');

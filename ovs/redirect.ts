@@ -7,9 +7,8 @@
  * flips, so that no packet finds a closed door. Towards the VM: its bridge flips first, then the sink's port closes,
  * so that nothing can reach the sink's stack once its sockets are gone.
  */
-import type { Duplex } from 'node:stream';
 import { SeamlessError } from '../common/errors.ts';
-import { flushDatapath } from './datapath.ts';
+import type { DatapathControl } from './datapath.ts';
 import {
   COOKIE_MASK,
   cookieOf,
@@ -36,11 +35,11 @@ export interface RedirectOptions extends VmPlacement {
     sink: string;
   };
   /**
-   * Opens the control socket of the ovs-vswitchd on each side. With it a change is effective when an operation
+   * The control of the ovs-vswitchd on each side. With it a change is effective when an operation
    * resolves; without it a few milliseconds later. Closing the sink's port needs the sink's.
    */
-  vmSwitchControl?: (signal: AbortSignal) => Promise<Duplex>;
-  sinkSwitchControl?: (signal: AbortSignal) => Promise<Duplex>;
+  vmDatapath?: DatapathControl;
+  sinkDatapath?: DatapathControl;
   /** Milliseconds for each wait on a switch; 5 s unless told. */
   timeoutMs?: number;
 }
@@ -161,7 +160,7 @@ export class Redirect {
   async #vmChange(state: RedirectState): Promise<() => Promise<void>> {
     const bridge = await this.#open(this.#vm.vmBridge);
     const flows = vmBridgeFlows(this.#vm, state, await this.#vmPorts(bridge));
-    return this.#replacement(bridge, flows, this.#vm.vmSwitchControl);
+    return this.#replacement(bridge, flows, this.#vm.vmDatapath);
   }
 
   async #sinkChange(state: RedirectState): Promise<() => Promise<void>> {
@@ -180,7 +179,7 @@ export class Redirect {
       ...(sinkPort === undefined ? {} : { sinkPort }),
     };
     const flows = sinkBridgeFlows(this.#vm, state, ports);
-    return this.#replacement(bridge, flows, this.#vm.sinkSwitchControl);
+    return this.#replacement(bridge, flows, this.#vm.sinkDatapath);
   }
 
   async #vmPorts(bridge: OpenFlowConnection) {
@@ -193,14 +192,11 @@ export class Redirect {
   async #replacement(
     bridge: OpenFlowConnection,
     flows: readonly FlowSpec[],
-    control: ((signal: AbortSignal) => Promise<Duplex>) | undefined,
+    datapath: DatapathControl | undefined,
   ): Promise<() => Promise<void>> {
     const adds = flows.map((flow): FlowChange => ({ type: 'add', flow }));
     const commit = await fillBundle(bridge, [this.#deletion(), ...adds]);
-    if (!control) return commit;
-    const { timeoutMs } = this.#vm;
-    const options = { name: bridge.name, ...(timeoutMs === undefined ? {} : { timeoutMs }) };
-    return () => flushDatapath(control, options, commit);
+    return datapath ? () => datapath.flushAfter(commit) : commit;
   }
 
   #deletion(): FlowChange {

@@ -2,8 +2,8 @@
  * The kept connections to one host's Open vSwitch: OpenFlow to its integration bridge, OVSDB to its database.
  * Both are opened at the start and again when they break, so that the wake path pays for no handshake.
  */
-import type { Duplex } from 'node:stream';
 import type { Log } from '../../common/log.ts';
+import { DatapathControl } from '../../ovs/datapath.ts';
 import { KeptConnection } from '../../ovs/openflow/kept-connection.ts';
 import { type OvsdbConnection, openOvsdb } from '../../ovs/ovsdb/connection.ts';
 import type { HostConfig } from '../config.ts';
@@ -14,8 +14,7 @@ export interface HostLink {
   readonly transport: HostTransport;
   readonly bridge: string;
   readonly openflow: KeptConnection;
-  /** Opens the switch daemon's control socket. */
-  readonly switchControl: (signal: AbortSignal) => Promise<Duplex>;
+  readonly datapath: DatapathControl;
   ovsdb(): Promise<OvsdbConnection>;
   /** Called after each (re)connection to the bridge, which may have forgotten its flows. */
   onUp(listener: () => void): void;
@@ -37,13 +36,15 @@ export function hostLink(config: HostConfig, log: Log): HostLink {
     },
     onDown: (reason) => log.warn('bridge.down', { host: config.name, reason: reason.message }),
   }).start();
+  const control = (signal: AbortSignal) => transport.connect(config.switchControl, signal);
+  const datapath = new DatapathControl(control, { name: `${config.bridge} on ${config.name}` });
   let database: Promise<OvsdbConnection> | null = null;
 
   return {
     transport,
     bridge: config.bridge,
     openflow,
-    switchControl: (signal) => transport.connect(config.switchControl, signal),
+    datapath,
     async ovsdb() {
       const open = await database?.catch(() => null);
       if (open?.isOpen) return open;
@@ -53,6 +54,7 @@ export function hostLink(config: HostConfig, log: Log): HostLink {
     onUp: (listener) => void listeners.add(listener),
     async close() {
       await openflow.close();
+      datapath.close();
       (await database?.catch(() => null))?.close();
       await transport.close();
     },

@@ -50,8 +50,8 @@ export function vmNetwork(deps: VmNetworkDeps): VmNetwork & { close(): void } {
       healthChecks,
       vmBridge: vmHost.openflow,
       sinkBridge: sinkHost.openflow,
-      vmSwitchControl: vmHost.switchControl,
-      sinkSwitchControl: sinkHost.switchControl,
+      vmDatapath: vmHost.datapath,
+      sinkDatapath: sinkHost.datapath,
       ports: { vm: vm.port, vmTunnel: vm.tunnelPort, sinkTunnel: sink.tunnelPort, sink: sinkPort },
     });
   const endSyns = redirect('').onSyn(deps.onSyn);

@@ -1,5 +1,6 @@
 /** The redirection of one VM over two real switches, under traffic. */
 import { afterAll, beforeAll, beforeEach, expect, onTestFinished, test } from 'vitest';
+import { DatapathControl } from '../../../ovs/datapath.ts';
 import { KeptConnection } from '../../../ovs/openflow/kept-connection.ts';
 import { Redirect, type SynEvent } from '../../../ovs/redirect.ts';
 import {
@@ -40,8 +41,8 @@ beforeAll(async () => {
     heldTcpPorts: [22],
     vmBridge,
     sinkBridge,
-    vmSwitchControl: hosts.hv.connectControl,
-    sinkSwitchControl: hosts.sink.connectControl,
+    vmDatapath: new DatapathControl(hosts.hv.connectControl, { name: 'hv' }),
+    sinkDatapath: new DatapathControl(hosts.sink.connectControl, { name: 'sink' }),
     ports: { vm: 'qvo-vm1', vmTunnel: 'vxlan0', sinkTunnel: 'vxlan0', sink: 'sink-vm1' },
   });
 });

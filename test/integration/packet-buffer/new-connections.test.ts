@@ -4,6 +4,7 @@ import { exec } from '../../../common/exec.ts';
 import { bufferSocket, PacketBuffer } from '../../../orchestrator/packet-buffer/packet-buffer.ts';
 import { SynWatch } from '../../../orchestrator/packet-buffer/syn-watch.ts';
 import type { HeldPacket } from '../../../orchestrator/sagas/ports.ts';
+import { DatapathControl } from '../../../ovs/datapath.ts';
 import { KeptConnection } from '../../../ovs/openflow/kept-connection.ts';
 import { Redirect } from '../../../ovs/redirect.ts';
 import {
@@ -46,8 +47,8 @@ beforeAll(async () => {
   sinkBridge = new KeptConnection({ name: 'br-int of sink', connect: hosts.sink.connect }).start();
   redirect = new Redirect({
     ...{ vmName: 'vm1', mac: VM_MAC, ...policy, vmBridge, sinkBridge },
-    vmSwitchControl: hosts.hv.connectControl,
-    sinkSwitchControl: hosts.sink.connectControl,
+    vmDatapath: new DatapathControl(hosts.hv.connectControl, { name: 'hv' }),
+    sinkDatapath: new DatapathControl(hosts.sink.connectControl, { name: 'sink' }),
     ports: { vm: 'qvo-vm1', vmTunnel: 'vxlan0', sinkTunnel: 'vxlan0', sink: 'sink-vm1' },
   });
   buffer = new PacketBuffer({

@@ -6,6 +6,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest';
 import { exec } from '../../../common/exec.ts';
 import { PacketBuffer } from '../../../orchestrator/packet-buffer/packet-buffer.ts';
+import { DatapathControl } from '../../../ovs/datapath.ts';
 import { KeptConnection } from '../../../ovs/openflow/kept-connection.ts';
 import { Redirect } from '../../../ovs/redirect.ts';
 import {
@@ -50,8 +51,8 @@ beforeAll(async () => {
     heldTcpPorts: [22],
     vmBridge,
     sinkBridge,
-    vmSwitchControl: hosts.hv.connectControl,
-    sinkSwitchControl: hosts.sink.connectControl,
+    vmDatapath: new DatapathControl(hosts.hv.connectControl, { name: 'hv' }),
+    sinkDatapath: new DatapathControl(hosts.sink.connectControl, { name: 'sink' }),
     ports: { vm: 'qvo-vm1', vmTunnel: 'vxlan0', sinkTunnel: 'vxlan0', sink: 'sink-vm1' },
   });
   buffer = newBuffer();
