@@ -84,6 +84,19 @@ describe.each(['build/syscall-filter', 'build/sanitized/syscall-filter'])('%s', 
     expect(await victim.hears()).toBe(NOTHING_RETURNED);
   });
 
+  test('a cancelled call is not judged by a seccomp filter of the process’s own', async () => {
+    const victim = await start();
+    victim.say('seccomp');
+    expect(await victim.hears()).toBe('seccomp 0');
+    const { filter, trigger } = await filterVictim(victim, binary);
+    await filter.go();
+    victim.say(`open ${join(victim.folder, 'made')}`);
+    expect(await trigger).toMatchObject({ syscall: 'openat', rule: 'file.open' });
+    expect(await filter.exited).toMatchObject({ frozen: true, errors: [] });
+    await thaw(victim.cgroup);
+    expect(await victim.hears()).toBe('open 1 errno 0');
+  });
+
   test('threads that hit forbidden calls at once all run them afterwards, none before', async () => {
     const victim = await start();
     const { filter, trigger } = await filterVictim(victim, binary);
