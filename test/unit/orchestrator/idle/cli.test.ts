@@ -5,6 +5,8 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 
 const MAIN = join(import.meta.dirname, '../../../../orchestrator/cli/main.ts');
+/** Each starts a few processes, on a machine that may be busy. */
+const PATIENT = { timeout: 120_000 };
 let folder = '';
 beforeAll(() => {
   folder = mkdtempSync(join(tmpdir(), 'seamless-cli-'));
@@ -13,7 +15,7 @@ afterAll(() => rmSync(folder, { recursive: true }));
 
 function seamless(...args: string[]): Promise<{ status: number; stdout: string; stderr: string }> {
   return new Promise((resolve) => {
-    execFile(process.execPath, [MAIN, ...args], { timeout: 60_000 }, (error, stdout, stderr) => {
+    execFile(process.execPath, [MAIN, ...args], { timeout: 100_000 }, (error, stdout, stderr) => {
       resolve({ status: error === null ? 0 : Number(error.code), stdout, stderr });
     });
   });
@@ -24,7 +26,7 @@ function file(name: string, text: string): string {
   return path;
 }
 
-test('simulate --json prints the keys that others rely on, the same for each run', async () => {
+test('simulate --json prints the keys that others rely on, the same for each run', PATIENT, async () => {
   const policy = file('p.yaml', 'version: 1\ndefaults: { park: never }\n');
   const run = async () => {
     const { status, stdout } = await seamless(
@@ -60,7 +62,7 @@ test('simulate --json prints the keys that others rely on, the same for each run
   expect({ ...again, wallSeconds: 0 }).toEqual({ ...report, wallSeconds: 0 });
 });
 
-test('a trace that was exported is simulated with the same result', async () => {
+test('a trace that was exported is simulated with the same result', PATIENT, async () => {
   const path = join(folder, 'trace.csv');
   const args = ['--vms', '8', '--days', '5', '--seed', '3'];
   expect(await seamless('simulate', ...args, '--export', path)).toMatchObject({ status: 0 });
@@ -69,7 +71,7 @@ test('a trace that was exported is simulated with the same result', async () => 
   expect(await policiesOf('--trace', path)).toEqual(await policiesOf(...args));
 });
 
-test('wrong use says what was expected and exits 2', async () => {
+test('wrong use says what was expected and exits 2', PATIENT, async () => {
   const cases = [
     [['simulate', '--vms', 'many'], /Expected --vms as a whole number from 1 to 1000000, got many/],
     [['simulate', '--days', '0'], /Expected --days/],
@@ -93,7 +95,7 @@ test('wrong use says what was expected and exits 2', async () => {
   );
 });
 
-test('policy check lists three mistakes at once, also as JSON', async () => {
+test('policy check lists three mistakes at once, also as JSON', PATIENT, async () => {
   const path = file('three.yaml', 'version: 1\ndefaults:\n  windw: 5m\n  percentile: 7\n  park: sometimes\n');
   const { status, stderr, stdout } = await seamless('policy', 'check', path, '--json');
   expect(status).toBe(2);
@@ -105,7 +107,7 @@ test('policy check lists three mistakes at once, also as JSON', async () => {
   expect(error.details.problems.map(({ line }) => line)).toEqual([3, 4, 5]);
 });
 
-test('policy check shows what holds for a VM, and where it says so', async () => {
+test('policy check shows what holds for a VM, and where it says so', PATIENT, async () => {
   const path = file('good.yaml', 'version: 1\nvms:\n  - match: { name: web-* }\n    window: 5m\n');
   expect(await seamless('policy', 'check', path)).toMatchObject({
     status: 0,

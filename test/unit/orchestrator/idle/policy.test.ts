@@ -1,4 +1,4 @@
-import { mkdtempSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, onTestFinished, test, vi } from 'vitest';
@@ -138,6 +138,22 @@ describe('a policy file', () => {
       problems.some((each) => each.startsWith(`p.yaml:${line}: `) && each.includes(message)),
       problems.join('\n'),
     ).toBe(true);
+  });
+});
+
+test('the page shows a policy that holds, whose defaults are the built-in ones', () => {
+  const page = readFileSync(join(import.meta.dirname, '../../../../docs/policy.md'), 'utf8');
+  const [, text = ''] = /```yaml\n(.*?)```/s.exec(page) ?? [];
+  const {
+    lines: _lines,
+    file: _file,
+    ...shown
+  } = parsePolicy(text, 'page.yaml').policyFor({ name: 'vm', host: 'h' });
+  const { lines: _none, file: _built, ...builtIn } = BUILT_IN;
+  expect(shown).toEqual({
+    ...builtIn,
+    syn: { 'tcp/22': 'hold' },
+    healthChecks: ['10.0.0.5', 'fd00:1::/64'],
   });
 });
 
