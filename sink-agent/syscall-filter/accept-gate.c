@@ -1,25 +1,22 @@
 #define _GNU_SOURCE
 #include "accept-gate.h"
 
+#include "accept-queue.h"
 #include "handshake.h"
 #include "ip-packet.h"
 #include "netns.h"
 #include "report.h"
 
 #include <arpa/inet.h>
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <libnetfilter_queue/libnetfilter_queue.h>
 #include <linux/netfilter.h>
 #include <linux/netlink.h>
-#include <netinet/tcp.h>
-#include <poll.h>
+#include <netinet/in.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -119,8 +116,10 @@ static void send_answer(const struct gate *gate, struct handshake *handshake)
 	handshake->since = now_ms();
 }
 
-static bool is_gated(const struct gate *gate, uint16_t port)
+static bool is_gated(void *self, uint16_t port)
 {
+	const struct gate *gate = self;
+
 	for (size_t i = 0; i < gate->plan.count; i++)
 		if (gate->plan.ports[i] == port)
 			return true;
@@ -215,19 +214,6 @@ void gate_receive(struct gate *gate)
 			nfq_handle_packet(gate->handle, message, (int)length);
 }
 
-static int borrow(const struct process *process, int fd)
-{
-	return (int)syscall(SYS_pidfd_getfd, process->pidfd, fd, 0);
-}
-
-static bool local_address(int socket, struct address *local)
-{
-	struct sockaddr_storage address = { 0 };
-	socklen_t length = sizeof(address);
-
-	return !getsockname(socket, (void *)&address, &length) && address_read(&address, local);
-}
-
 static bool peer_address(int socket, struct address *peer)
 {
 	struct sockaddr_storage address = { 0 };
@@ -250,79 +236,14 @@ static void answer_client(struct gate *gate, const struct address *local, const 
 bool gate_accepted(struct gate *gate, const struct process *process, int fd)
 {
 	struct address local, peer;
-	int copy = borrow(process, fd);
-	bool gated = copy >= 0 && local_address(copy, &local) && is_gated(gate, ntohs(local.port));
+	int copy = borrow_socket(process, fd);
+	bool gated = copy >= 0 && socket_local(copy, &local) && is_gated(gate, ntohs(local.port));
 
 	if (gated && peer_address(copy, &peer))
 		answer_client(gate, &local, &peer);
 	if (copy >= 0)
 		close(copy);
 	return gated;
-}
-
-/* Closed in repair mode a connection goes without a word: the client has never heard of it. */
-static void take_out(int connection)
-{
-	int on = 1;
-
-	if (setsockopt(connection, IPPROTO_TCP, TCP_REPAIR, &on, sizeof(on)))
-		log_line("a connection could not be ended silently: %s", strerror(errno));
-	close(connection);
-}
-
-/* The listener, when `fd` is one of a gated port, or -1. */
-static int borrow_listener(const struct gate *gate, const struct process *process, int fd)
-{
-	struct address local;
-	int listening = 0, copy = borrow(process, fd);
-	socklen_t length = sizeof(listening);
-
-	if (copy >= 0 && !getsockopt(copy, SOL_SOCKET, SO_ACCEPTCONN, &listening, &length) && listening &&
-	    local_address(copy, &local) && is_gated(gate, ntohs(local.port)))
-		return copy;
-	if (copy >= 0)
-		close(copy);
-	return -1;
-}
-
-static void each_listener(const struct gate *gate, const struct set *set, void (*visit)(int listener))
-{
-	for (const struct process *process = set->processes; process; process = process->next) {
-		int own = openat(process->fd_directory, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-		DIR *directory = own < 0 ? NULL : fdopendir(own);
-		struct dirent *entry;
-		struct stat status;
-		while (directory && (entry = readdir(directory))) {
-			if (entry->d_name[0] == '.' || fstatat(process->fd_directory, entry->d_name, &status, 0) || !S_ISSOCK(status.st_mode))
-				continue;
-			int listener = borrow_listener(gate, process, atoi(entry->d_name));
-			if (listener < 0)
-				continue;
-			visit(listener);
-			close(listener);
-		}
-		if (directory)
-			closedir(directory);
-	}
-}
-
-/* Asks before each one: the listener may be a blocking one, and its flags are the program's. */
-static void empty_queue(int listener)
-{
-	struct pollfd waiting = { listener, POLLIN, 0 };
-	int connection;
-
-	while (poll(&waiting, 1, 0) > 0 && (connection = accept4(listener, NULL, NULL, SOCK_CLOEXEC)) >= 0)
-		take_out(connection);
-}
-
-/* A listener that waits for a client's first bytes would wait for ever: before its SYN+ACK a client sends none. */
-static void prepare_listener(int listener)
-{
-	int off = 0;
-
-	setsockopt(listener, IPPROTO_TCP, TCP_DEFER_ACCEPT, &off, sizeof(off));
-	empty_queue(listener);
 }
 
 void gate_shut(struct gate *gate, const struct set *set,
@@ -332,7 +253,7 @@ void gate_shut(struct gate *gate, const struct set *set,
 
 	gate->is_shut = true;
 	gate_receive(gate);
-	each_listener(gate, set, empty_queue);
+	accept_queues_empty(set, is_gated, gate);
 	for (struct handshake *each = gate->places; each < gate->places + PLACES; each++)
 		if ((each->stage == SYN_LET_IN || each->stage == ANSWER_KEPT) && each->syn_length && each->since > forgotten)
 			returned(each->mac, each->syn_packet, each->syn_length);
@@ -380,6 +301,6 @@ struct gate *gate_open(const struct gate_plan *plan, const struct set *set, int 
 		free(gate);
 		return NULL;
 	}
-	each_listener(gate, set, prepare_listener);
+	accept_queues_prepare(set, is_gated, gate);
 	return gate;
 }
