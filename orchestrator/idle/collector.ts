@@ -2,11 +2,10 @@
  * Takes what is reported of one VM and keeps its history: the live counterpart of a trace. Where reports come from is the caller's: the
  * vm-agent's `sample`, the switch's flow counters, the driver's moves.
  */
-import { VmHistory } from './history.ts';
+import { type Phase, VmHistory } from './history.ts';
 import type { Policy } from './policy/policy.ts';
 import { Runs } from './runs.ts';
 import { interval, type Reading, readReport } from './sample.ts';
-import { Uses } from './uses.ts';
 
 /** Where reports come from. Both give unchecked answers, and may fail: then nothing is known. */
 export interface ReportSource {
@@ -29,9 +28,12 @@ export class Collector {
   readonly history: VmHistory;
   #last: Reading | null = null;
 
-  /** @param learned what `history.uses.toRecord()` gave before a restart */
-  constructor(now: number, learned?: unknown) {
-    this.history = new VmHistory(now, Uses.fromRecord(learned) ?? new Uses(), new Runs(USUAL_RUNS));
+  /**
+   * @param phase as the driver has it now
+   * @param kept what `history.toRecord()` gave before a restart, unchecked
+   */
+  constructor(now: number, phase: Phase = 'awake', kept: unknown = null) {
+    this.history = VmHistory.restore(now, phase, kept, new Runs(USUAL_RUNS));
   }
 
   /** Asks both sources, and enters what they say. Never throws. */

@@ -5,7 +5,7 @@
 import type { Policy } from './policy/policy.ts';
 import { Runs } from './runs.ts';
 import { METERS, type Timer } from './signals.ts';
-import { Uses } from './uses.ts';
+import { Uses, type UsesRecord } from './uses.ts';
 
 /** One interval of a VM as the collector has worked it out (sample.ts): rates, not counters. */
 export interface Sample {
@@ -32,6 +32,16 @@ interface Wake {
   cause: WakeCause;
 }
 
+/** A `VmHistory` over a restart, as JSON. */
+export interface HistoryRecord {
+  uses: UsesRecord;
+  timers: readonly Timer[] | null;
+  leaseMs: number | 'none' | null;
+  plansAt: number | null;
+  wakes: Wake[];
+  phaseSince: number;
+}
+
 const NETWORK = METERS.indexOf('network');
 const SESSIONS = METERS.indexOf('sessions');
 const WAKES_KEPT = 16;
@@ -55,6 +65,7 @@ export class VmHistory {
   memoryBytes: number | null = null;
   readonly wakes: Wake[] = [];
 
+  /** @param now since when the VM is watched; nothing is known of the time before, but what a record keeps */
   constructor(now: number, uses = new Uses(), runs = new Runs()) {
     this.phaseSince = now;
     this.runs = runs;
@@ -96,6 +107,40 @@ export class VmHistory {
     this.phaseSince = now;
   }
 
+  /** What must survive a restart: what was learned, the wakes, and what a parked VM can't tell again. */
+  toRecord(): HistoryRecord {
+    const { timers, leaseMs, plansAt, wakes, phaseSince } = this;
+    return {
+      uses: this.uses.toRecord(),
+      timers,
+      leaseMs,
+      plansAt: finite(plansAt),
+      wakes: [...wakes],
+      phaseSince,
+    };
+  }
+
+  /**
+   * @param phase as the driver has it now
+   * @param record what `toRecord` gave before a restart, unchecked; of a damaged one nothing is taken
+   */
+  static restore(now: number, phase: Phase, record: unknown, runs = new Runs()): VmHistory {
+    const { uses, timers, leaseMs, plansAt, wakes, phaseSince } = (record ?? {}) as Partial<HistoryRecord>;
+    const history = new VmHistory(now, Uses.fromRecord(uses) ?? new Uses(), runs);
+    history.phase = phase;
+    const areTimers =
+      Array.isArray(timers) && timers.every((timer) => isTime(timer?.atMs) && typeof timer.name === 'string');
+    const areWakes =
+      Array.isArray(wakes) && wakes.every((wake) => isTime(wake?.atMs) && isTime(wake.parkedMs));
+    if (areWakes) history.wakes.push(...wakes.slice(-WAKES_KEPT));
+    if (phase === 'awake' || !areTimers || !isTime(plansAt)) return history;
+    history.timers = timers;
+    history.leaseMs = isTime(leaseMs) || leaseMs === 'none' ? leaseMs : null;
+    history.plansAt = plansAt;
+    if (isTime(phaseSince)) history.phaseSince = Math.min(phaseSince, now);
+    return history;
+  }
+
   #parkEnded(atMs: number, cause: WakeCause, parkedMs = atMs - this.phaseSince): void {
     this.wakes.push({ atMs, parkedMs, cause });
     if (this.wakes.length > WAKES_KEPT) this.wakes.shift();
@@ -107,4 +152,12 @@ export function isUse(values: ArrayLike<number>, { thresholds }: Policy): boolea
   return (
     (values[NETWORK] as number) > thresholds.network || (values[SESSIONS] as number) > thresholds.sessions
   );
+}
+
+function isTime(value: unknown): value is number {
+  return typeof value === 'number' && value >= 0 && value <= Number.MAX_SAFE_INTEGER;
+}
+
+function finite(value: number): number | null {
+  return Number.isFinite(value) ? value : null;
 }

@@ -268,6 +268,52 @@ describe('a VM that is parking', () => {
   });
 });
 
+describe('after a restart of the service', () => {
+  const timers = [{ name: 'backup.timer', atMs: START + 3 * HOUR }];
+  function parkedBefore(): unknown {
+    const { history, now } = watched(30 * MINUTE, { timers });
+    history.moved('parking', now);
+    history.moved('parked', now);
+    return JSON.parse(JSON.stringify(history.toRecord()));
+  }
+
+  test('a parked VM is still woken for its timer, even for one that has passed meanwhile', () => {
+    const restored = VmHistory.restore(START + HOUR, 'parked', parkedBefore());
+    const due = START + 3 * HOUR - POLICY.leadMs;
+    expect(decide(restored, POLICY, START + HOUR)).toMatchObject({ verdict: 'keep', recheckAt: due });
+    expect(decide(restored, POLICY, due)).toMatchObject({ verdict: 'wake', rule: 'timer' });
+    const late = VmHistory.restore(START + DAY, 'parked', parkedBefore());
+    expect(decide(late, POLICY, START + DAY)).toMatchObject({ verdict: 'wake', rule: 'timer' });
+  });
+
+  test('an awake VM is unknown for a window, and its bounces are remembered', () => {
+    const { history, now } = watched(30 * MINUTE);
+    history.moved('parking', now);
+    history.moved('awake', now, 'use');
+    const record = JSON.parse(JSON.stringify(history.toRecord())) as unknown;
+    const restored = VmHistory.restore(now, 'awake', record);
+    expect(decide(restored, POLICY, now)).toMatchObject({ verdict: 'keep', rule: 'unknown' });
+    const later = watched(30 * MINUTE, { history: restored, from: now }).now;
+    expect(decide(restored, POLICY, later)).toMatchObject({ verdict: 'keep', rule: 'grace' });
+  });
+
+  test('of a damaged record nothing is taken', () => {
+    const good = parkedBefore() as object;
+    for (const wrong of [
+      null,
+      7,
+      'x',
+      [],
+      { ...good, timers: [{ name: 1 }] },
+      { ...good, timers: [null], wakes: [null] },
+      { ...good, plansAt: 'x' },
+      { ...good, timers: 7 },
+    ]) {
+      expect(VmHistory.restore(START + HOUR, 'parked', wrong).timers).toBeNull();
+    }
+  });
+});
+
 describe('timers', () => {
   const timer = (atMs: number, name = 'backup.timer') => ({ name, atMs });
   const parked = (timers: { name: string; atMs: number }[], policy = POLICY) => {
