@@ -8,11 +8,11 @@
  */
 
 import type { VmHistory } from './history.ts';
-import { isGlobMatch } from './policy/match.ts';
+import { judgePlans, leaseEnd, nextHonoured } from './plans.ts';
 import type { Policy, PolicyKey } from './policy/policy.ts';
 import { JUDGED_BY, METERS, type Meter, type Signal, type SignalName, type Timer } from './signals.ts';
 import type { Forecast } from './uses.ts';
-import { type Judgement, judgeLevel, judgeTrace, RECENT_MS, STALE_MS } from './window.ts';
+import { type Judgement, judgeLevel, judgeTrace, RECENT_MS } from './window.ts';
 
 export type Verdict = 'park' | 'wake' | 'abort' | 'keep';
 
@@ -51,8 +51,6 @@ const MOST_DOUBLINGS = 5;
 const BOUNCES_COUNT_MS = 24 * 3_600_000;
 /** An unused wake ends in a third of the window, when no use is expected. */
 const UNUSED_SHARE = 1 / 3;
-/** The work of a timer that has fired shows in the meters after two samples; until then it is as good as due. */
-const FIRED_MS = 30_000;
 const HOUR = 3_600_000;
 
 /** @param want the verdict alone costs half as much: for rounds over many VMs */
@@ -63,19 +61,18 @@ export function decide(
   want: 'all' | 'verdict' = 'all',
 ): Decision {
   const forecast = history.uses.forecast(now, policy.confidence);
-  // One that passed while the VM was parked and nobody looked is still due.
-  const nextTimer = nextHonoured(
-    history.timers,
-    policy,
-    history.phase === 'parked' ? history.phaseSince : now,
-  );
+  const nextTimer = nextHonoured(history, policy, now);
   const windowMs = effectiveWindow(history, policy, forecast);
   const judged: Judged = { signals: want === 'all' ? [] : null, quietAt: now, busy: null, unknown: null };
   // A parked VM reports nothing: its meters decide nothing.
   const meters = history.phase === 'parked' && want === 'verdict' ? 0 : METERS.length;
   for (let meter = 0; meter < meters; meter++) judgeMeter(judged, history, policy, meter, windowMs, now);
-  judgePlan(judged, history, policy, 'timers', justFired(history, policy, now) ?? nextTimer, now);
-  judgePlan(judged, history, policy, 'lease', leaseOf(history), now);
+  for (const { quietAt, ...signal } of judgePlans(history, policy, nextTimer, now)) {
+    judged.signals?.push(signal);
+    if (signal.state === 'busy') judged.busy ??= signal.name;
+    if (signal.state === 'unknown') judged.unknown ??= signal.name;
+    judged.quietAt = Math.max(judged.quietAt, quietAt);
+  }
 
   const decided = (
     verdict: Verdict,
@@ -143,9 +140,8 @@ export function decide(
 
   function decideParked(): Decision {
     if (policy.park === 'never') return decided('wake', 'never', 'park', now);
-    const lease = leaseOf(history);
     const dueTimer = nextTimer ? nextTimer.atMs - policy.leadMs : Number.POSITIVE_INFINITY;
-    const dueLease = lease ? lease.atMs - policy.leadMs : Number.POSITIVE_INFINITY;
+    const dueLease = leaseEnd(history) - policy.leadMs;
     if (dueTimer <= now) return decided('wake', 'timer', 'timers', now);
     if (dueLease <= now) return decided('wake', 'lease', null, now);
     let dueUse = Number.POSITIVE_INFINITY;
@@ -206,34 +202,6 @@ function judgeMeter(
 
 const NOT_JUDGED: Judgement = { state: 'unknown', value: null, quietAt: 0 };
 
-/** Something known beforehand: busy when it comes so soon that a park would not pay. */
-function judgePlan(
-  judged: Judged,
-  history: VmHistory,
-  policy: Policy,
-  name: 'timers' | 'lease',
-  next: Timer | null,
-  now: number,
-): void {
-  const threshold = (policy.leadMs + policy.minGapMs) / 1000;
-  const ageMs = Number.isFinite(history.plansAt) ? Math.max(0, now - history.plansAt) : null;
-  const isTold = name === 'timers' ? history.timers !== null || ignoresAll(policy) : history.leaseMs !== null;
-  // What a VM told before it was parked stays true; an awake one tells anew.
-  const isFresh = history.phase === 'parked' || (ageMs !== null && ageMs <= STALE_MS);
-  const value = next ? (next.atMs - now) / 1000 : null;
-  const soon = value !== null && value < threshold;
-  const known = isTold && (isFresh || (name === 'timers' && ignoresAll(policy)));
-  const state = soon ? 'busy' : known ? 'quiet' : 'unknown';
-  judged.signals?.push({ name, state, value, threshold, ageMs });
-  if (state === 'busy') judged.busy ??= name;
-  if (state === 'unknown') judged.unknown ??= name;
-  if (soon && next) judged.quietAt = Math.max(judged.quietAt, next.atMs + (name === 'timers' ? FIRED_MS : 0));
-}
-
-function justFired({ lastFired }: VmHistory, policy: Policy, now: number): Timer | null {
-  return lastFired && now - lastFired.atMs < FIRED_MS && isHonoured(lastFired, policy) ? lastFired : null;
-}
-
 /** The window in force: a part of it when the VM woke for nothing and nobody is expected. */
 function effectiveWindow(history: VmHistory, policy: Policy, { quiet }: Forecast): number {
   return quiet && mayShorten(history, policy) ? policy.windowMs * UNUSED_SHARE : policy.windowMs;
@@ -253,28 +221,6 @@ function endOfGrace(history: VmHistory, policy: Policy, windowMs: number, now: n
     if (parkedMs < policy.minGapMs && now - atMs < BOUNCES_COUNT_MS) bounces++;
   }
   return lastWake.atMs + 2 * windowMs * 2 ** Math.min(bounces, MOST_DOUBLINGS);
-}
-
-function nextHonoured(timers: readonly Timer[] | null, policy: Policy, after: number): Timer | null {
-  let next: Timer | null = null;
-  for (const timer of timers ?? []) {
-    if (timer.atMs <= after || (next && timer.atMs >= next.atMs)) continue;
-    if (isHonoured(timer, policy)) next = timer;
-  }
-  return next;
-}
-
-function isHonoured({ name }: Timer, { timers }: Policy): boolean {
-  return timers.find(({ pattern }) => pattern === '*' || isGlobMatch(pattern, name))?.action !== 'ignore';
-}
-
-function ignoresAll(policy: Policy): boolean {
-  const [first] = policy.timers;
-  return first?.pattern === '*' && first.action === 'ignore';
-}
-
-function leaseOf({ leaseMs }: VmHistory): Timer | null {
-  return typeof leaseMs === 'number' ? { name: 'DHCP lease', atMs: leaseMs } : null;
 }
 
 /** How long ago this meter was last known. */

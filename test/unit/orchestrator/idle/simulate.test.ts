@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { readCsv } from '../../../../orchestrator/idle/simulate/csv.ts';
@@ -6,6 +7,7 @@ import { oracle } from '../../../../orchestrator/idle/simulate/oracle.ts';
 import { USUAL } from '../../../../orchestrator/idle/simulate/policies.ts';
 import { random } from '../../../../orchestrator/idle/simulate/random.ts';
 import { MODEL, replay } from '../../../../orchestrator/idle/simulate/replay.ts';
+import { markdownTable } from '../../../../orchestrator/idle/simulate/report.ts';
 import { simulate } from '../../../../orchestrator/idle/simulate/simulate.ts';
 import {
   type Activity,
@@ -166,12 +168,16 @@ test.each([1, 2, 3])(
 
 test('and so on the shipped trace', { timeout: 60_000 }, async () => {
   const traces = await readCsv(join(import.meta.dirname, '../../../../bench/traces/mixed.csv'));
-  const { policies, vms, days } = await simulate({ source: { traces }, contenders: USUAL });
+  const report = await simulate({ source: { traces }, contenders: USUAL });
+  const { policies, vms, days } = report;
   const [fixed, histogram] = policies;
   expect({ vms, days }).toEqual({ vms: 10, days: 21 });
   expect(histogram?.savedGiBHours).toBeGreaterThan(fixed?.savedGiBHours ?? Number.NaN);
   expect(histogram?.delaySeconds).toBeLessThanOrEqual(fixed?.delaySeconds ?? Number.NaN);
   expect(policies.map(({ parkedWhileBusy }) => parkedWhileBusy)).toEqual([0, 0, 0]);
+  // Else run scripts/simulation-table.
+  const page = readFileSync(join(import.meta.dirname, '../../../../docs/simulation.md'), 'utf8');
+  expect(page).toContain(markdownTable(report));
 });
 
 test('the result does not depend on the number of threads', { timeout: 60_000 }, async () => {
