@@ -124,10 +124,9 @@ async function way(kind: Kind, transports: Transports) {
   const qmpSocket = join(vm.directory, 'qmp.sock');
   const qmp = new Qmp({ name: 'vm1', connect: (signal) => hv.transport.connect(qmpSocket, signal) });
   const steps: [string, () => Promise<unknown>][] = [
-    ['resume: QMP', () => qmp.execute('query-status')],
-    ['resume: lift the limit', () => cgroup.lift()],
+    ['resume: QMP beside the limit', () => Promise.all([qmp.execute('query-status'), cgroup.lift()])],
     ['flip: hold, both switches', () => redirect.toVm(buffer.hold())],
-    ['release', () => buffer.release()],
+    ['release', () => buffer.status().then(() => buffer.release())],
   ];
   return {
     steps,

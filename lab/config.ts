@@ -40,6 +40,8 @@ export function orchestratorConfig(
     ovsdbSocket: databaseSocket(lab, name),
     switchControl: switchControlSocket(lab, name),
     bridge: INTEGRATION_BRIDGE,
+    // Several labs share one /run.
+    ...(transports ? { runDir: join(lab.runDirectory, 'hosts', name) } : {}),
   });
   return {
     stateDir: join(lab.runDirectory, 'orchestrator'),
