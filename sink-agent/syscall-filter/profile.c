@@ -119,6 +119,19 @@ static bool copy_string(const struct world *world, uint64_t address, char *to, s
 	return false;
 }
 
+/* What a process finds below its own number in /proc it finds below /proc/self; so it is listed. */
+static void name_own_proc(const struct world *world, char *path)
+{
+	char own[32], rest[PATH_MAX];
+	int length = snprintf(own, sizeof(own), "/proc/%d/", world->pid);
+
+	if (strncmp(path, own, (size_t)length) || strlen(path) + sizeof("self") >= PATH_MAX)
+		return;
+	strcpy(rest, path + length);
+	strcpy(path, "/proc/self/");
+	strcat(path, rest);
+}
+
 /* The absolute path that a call names, as the container sees it. */
 static bool path_of(const struct world *world, const struct look *look, const uint64_t *args, char *path)
 {
@@ -131,7 +144,10 @@ static bool path_of(const struct world *world, const struct look *look, const ui
 	if (!world->path_of(world->self, directory, from, sizeof(from)))
 		return false;
 	strcpy(path, "/");
-	return append(path, PATH_MAX, *named == '/' ? "" : from) && append(path, PATH_MAX, named);
+	if (!append(path, PATH_MAX, *named == '/' ? "" : from) || !append(path, PATH_MAX, named))
+		return false;
+	name_own_proc(world, path);
+	return true;
 }
 
 static bool opens_for_reading(const struct look *look, const uint64_t *args)
@@ -158,8 +174,11 @@ static bool reads(const struct world *world, int nr, const uint64_t *args, char 
 		return false;
 	if (nr == __NR_ioctl && (uint32_t)args[1] != TCGETS) /* isatty() */
 		return false;
-	return world->kind(world->self, fd) == KIND_FILE && world->read_only(world->self, fd) &&
-	       world->path_of(world->self, fd, path, PATH_MAX);
+	if (world->kind(world->self, fd) != KIND_FILE || !world->read_only(world->self, fd) ||
+	    !world->path_of(world->self, fd, path, PATH_MAX))
+		return false;
+	name_own_proc(world, path);
+	return true;
 }
 
 const char *profile_effect(const struct world *world, const struct call *call, const uint64_t *args, char *path)

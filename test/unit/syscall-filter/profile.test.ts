@@ -14,6 +14,7 @@ const LINES = [
   { program: 'java', effect: 'deny', path: '/etc/app/large.xml' },
   { program: 'java', effect: 'stat', path: '/etc/app' },
   { program: 'java', effect: 'call', call: 'sysinfo' },
+  { program: 'java', effect: 'open', path: '/proc/self/stat' },
   { program: 'dnsmasq', effect: 'stat', path: '/etc/resolv.conf' },
 ];
 let folder: string;
@@ -59,6 +60,8 @@ describe('a path that the profile names is answered', () => {
     ['newfstatat 3 0x1000 0 0x1000 program=java 3=file path:3=/etc/app/a.xml memory=0x1000:00', 'profile'],
     ['ioctl 3 0x5401 0 program=java 3=file path:3=/etc/app/a.xml', 'profile'], // TCGETS
     ['sysinfo 0x1000 program=java', 'profile'],
+    [`openat -100 0x1000 0 program=java pid=61 ${at('/proc/self/stat')}`, 'profile'],
+    ['read 3 0 9 program=java pid=61 3=file path:3=/proc/61/stat', 'profile'], // as the kernel names it
   ])('%s', async (line, rule) => expect(await ruleOf(line)).toBe(rule));
 });
 
@@ -91,6 +94,7 @@ describe('anything else is activity as before', () => {
     ['mmap 0 4096 1 2 3 0 program=java 3=file path:3=/etc/app/a.xml', 'memory.file'],
     ['fcntl 3 6 0 program=java 3=file path:3=/etc/app/a.xml', 'descriptor.file'], // F_SETLK
     ['sysinfo 0x1000 program=bash', 'system'],
+    ['read 3 0 9 program=java pid=61 3=file path:3=/proc/62/stat', 'descriptor.file'],
   ])('%s', async (line, rule) => expect(await ruleOf(line)).toBe(rule));
 });
 
