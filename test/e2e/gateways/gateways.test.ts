@@ -4,6 +4,7 @@
  */
 import { mkdir, readdir, writeFile } from 'node:fs/promises';
 import { basename, join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import type { Application } from './application.ts';
 import { isFailure, type Outcome, runApplication } from './run.ts';
@@ -12,7 +13,8 @@ import { OUTCOMES } from './table.ts';
 
 process.env['SEAMLESS_LAB'] ||= 'apps';
 const SET_UP_MS = 600_000;
-const APPLICATION_MS = 180_000;
+const RUN_MS = 120_000;
+const APPLICATION_MS = RUN_MS + 60_000;
 const FOLDER = join(import.meta.dirname, 'applications');
 
 const files = (await readdir(FOLDER)).filter((name) => name.endsWith('.ts')).sort();
@@ -43,12 +45,14 @@ test.each(chosen)(
   { timeout: APPLICATION_MS },
   async ({ application }) => {
     stage ??= await makeStage(units, say);
-    const outcome = await runApplication(stage, application);
-    await keep(outcome);
-    if (!outcome.isTidy) {
-      await stage.down();
+    const run = runApplication(stage, application);
+    const outcome = await Promise.race([run, delay(RUN_MS, null, { ref: false })]);
+    if (!outcome?.isTidy) {
+      await stage.down(); // which ends a run that hangs, too: nothing answers it any more
       stage = undefined;
     }
+    if (!outcome) throw new Error(`Expected ${application.name} to have been tried within ${RUN_MS} ms`);
+    await keep(outcome);
     const failed = Object.entries(outcome.columns).filter(([, verdict]) => isFailure(verdict));
     const reasons = application.reasons ?? {};
     expect(Object.fromEntries(failed.filter(([column]) => !(column in reasons)))).toEqual({});
