@@ -13,6 +13,8 @@
 #include <libnetfilter_queue/libnetfilter_queue.h>
 #include <linux/netfilter.h>
 #include <linux/netlink.h>
+#include <linux/if_packet.h>
+#include <net/ethernet.h>
 #include <netinet/in.h>
 #include <stdlib.h>
 #include <string.h>
@@ -39,9 +41,15 @@ struct handshake {
 	enum stage stage;
 	int64_t since;
 	struct segment syn, answer;
-	uint8_t mac[6];
+	uint8_t mac[6]; /* whence the SYN came, and by which device; 0: not known */
+	unsigned device;
 	size_t syn_length, answer_length;
 	uint8_t syn_packet[PACKET_BYTES], answer_packet[PACKET_BYTES];
+};
+
+struct origin {
+	unsigned device;
+	uint8_t mac[6];
 };
 
 struct gate {
@@ -49,6 +57,7 @@ struct gate {
 	struct nfq_handle *handle;
 	struct nfq_q_handle *queue;
 	int out4, out6; /* raw sockets, for packets with their IP header */
+	int link; /* the same, where the next hop is known */
 	bool is_shut;
 	struct handshake places[PLACES];
 };
@@ -109,9 +118,24 @@ static void complete(const struct gate *gate, const struct handshake *handshake)
 	send_packet(gate, handshake->answer.v6, handshake->answer.ends.server, packet, length);
 }
 
+/*
+ * Back the way that the SYN came. The kernel might first have to ask for the neighbour's address, and by the time of its answer
+ * the sink may be closed: then the client would have no SYN+ACK for a connection that went into the image.
+ */
+static bool send_back(const struct gate *gate, const struct handshake *handshake)
+{
+	struct sockaddr_ll to = { .sll_family = AF_PACKET, .sll_protocol = htons(handshake->answer.v6 ? ETH_P_IPV6 : ETH_P_IP),
+		.sll_ifindex = (int)handshake->device, .sll_halen = sizeof(handshake->mac) };
+
+	memcpy(to.sll_addr, handshake->mac, sizeof(handshake->mac));
+	return handshake->device &&
+	       sendto(gate->link, handshake->answer_packet, handshake->answer_length, 0, (void *)&to, sizeof(to)) >= 0;
+}
+
 static void send_answer(const struct gate *gate, struct handshake *handshake)
 {
-	send_packet(gate, handshake->answer.v6, handshake->answer.ends.client, handshake->answer_packet, handshake->answer_length);
+	if (!send_back(gate, handshake))
+		send_packet(gate, handshake->answer.v6, handshake->answer.ends.client, handshake->answer_packet, handshake->answer_length);
 	handshake->stage = ANSWER_SENT;
 	handshake->since = now_ms();
 }
@@ -127,7 +151,8 @@ static bool is_gated(void *self, uint16_t port)
 }
 
 /* True when the SYN may go on into the sink's stack. */
-static bool on_syn(struct gate *gate, const struct segment *syn, const uint8_t *packet, size_t length, const uint8_t *mac)
+static bool on_syn(struct gate *gate, const struct segment *syn, const uint8_t *packet, size_t length,
+		   const struct origin *origin)
 {
 	struct handshake *handshake = find(gate, &syn->ends);
 
@@ -143,8 +168,8 @@ static bool on_syn(struct gate *gate, const struct segment *syn, const uint8_t *
 		return false;
 	*handshake = (struct handshake){ .stage = SYN_LET_IN, .since = now_ms(), .syn = *syn, .syn_length = length };
 	memcpy(handshake->syn_packet, packet, length);
-	if (mac)
-		memcpy(handshake->mac, mac, sizeof(handshake->mac));
+	handshake->device = origin->device;
+	memcpy(handshake->mac, origin->mac, sizeof(handshake->mac));
 	return !gate->is_shut;
 }
 
@@ -167,7 +192,7 @@ static void on_answer(struct gate *gate, const struct segment *answer, const uin
 	complete(gate, handshake);
 }
 
-static bool may_pass(struct gate *gate, const uint8_t *packet, size_t length, const uint8_t *mac)
+static bool may_pass(struct gate *gate, const uint8_t *packet, size_t length, const struct origin *origin)
 {
 	struct segment segment;
 
@@ -179,7 +204,7 @@ static bool may_pass(struct gate *gate, const uint8_t *packet, size_t length, co
 	if (ends_local_link(&segment.ends))
 		return !gate->is_shut;
 	if (!segment.answer)
-		return on_syn(gate, &segment, packet, length, mac);
+		return on_syn(gate, &segment, packet, length, origin);
 	on_answer(gate, &segment, packet, length);
 	return false;
 }
@@ -188,14 +213,18 @@ static int on_packet(struct nfq_q_handle *queue, struct nfgenmsg *message, struc
 {
 	struct nfqnl_msg_packet_hdr *header = nfq_get_msg_packet_hdr(data);
 	struct nfqnl_msg_packet_hw *hardware = nfq_get_packet_hw(data);
-	const uint8_t *mac = hardware && ntohs(hardware->hw_addrlen) == 6 ? hardware->hw_addr : NULL;
+	struct origin origin = { .device = 0 };
 	unsigned char *packet;
 	int length = nfq_get_payload(data, &packet);
 
 	(void)message;
 	if (!header)
 		return 0;
-	bool pass = length > 0 && may_pass(self, packet, (size_t)length, mac);
+	if (hardware && ntohs(hardware->hw_addrlen) == sizeof(origin.mac)) {
+		origin.device = nfq_get_indev(data);
+		memcpy(origin.mac, hardware->hw_addr, sizeof(origin.mac));
+	}
+	bool pass = length > 0 && may_pass(self, packet, (size_t)length, &origin);
 	return nfq_set_verdict(queue, ntohl(header->packet_id), pass ? NF_ACCEPT : NF_DROP, 0, NULL) < 0 ? -1 : 0;
 }
 
@@ -271,6 +300,9 @@ static int open_sockets(struct gate *gate)
 	setsockopt(fd, SOL_NETLINK, NETLINK_NO_ENOBUFS, &on, sizeof(on));
 	gate->queue = nfq_create_queue(gate->handle, gate->plan.queue, on_packet, gate);
 	if (!gate->queue || nfq_set_mode(gate->queue, NFQNL_COPY_PACKET, PACKET_BYTES + 1) < 0)
+		return -errno;
+	gate->link = socket(AF_PACKET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	if (gate->link < 0)
 		return -errno;
 	gate->out4 = socket(AF_INET, SOCK_RAW | SOCK_CLOEXEC, IPPROTO_RAW);
 	gate->out6 = socket(AF_INET6, SOCK_RAW | SOCK_CLOEXEC, IPPROTO_RAW);

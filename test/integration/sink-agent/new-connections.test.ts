@@ -79,6 +79,18 @@ test('50 clients that connect while a trigger comes, are dumped and restored, ar
   expect([parking.echo.child.exitCode, parking.ssh.child.exitCode]).toEqual([null, null]);
 }, 60_000);
 
+test('a server that forks for each connection wakes the VM with the first one, and serves all of them there', async () => {
+  const parking = await startParking(world, { acceptPorts: [22], healthChecks: [] });
+  await parking.park('fork-there');
+  const clients = Array.from({ length: 5 }, () => client('socat', '-', `TCP:${ADDRESS}:22`));
+  const { trigger } = await parking.becomes('frozen');
+  expect(trigger).toMatchObject({ program: 'sshd' });
+  expect(['process.create', 'descriptor.create', 'file.open']).toContain(trigger?.rule);
+  await parking.unpark('fork-back');
+  for (const each of clients) await each.hears('SSH-2.0', 20_000);
+  await parking.expectClientsAlive(2);
+}, 60_000);
+
 test('after a crash of the agent the sink goes on taking connections', async () => {
   const parking = await start();
   await parking.park('crash-there');
