@@ -41,6 +41,8 @@ export interface ProcessTree {
   namespaces: ('mnt' | 'uts')[];
   /** Unix sockets that the tree has bound to paths; a restore binds them anew. */
   boundSockets?: string[];
+  /** It has netlink sockets: in a sink these hear of another network, and are drained before the way back. */
+  netlink?: boolean;
   /** The session of its root has no leader any more: a daemon that has forked twice. Each restore puts it into one that soon has none either. */
   leaderless?: boolean;
   /** What it watches by inotify (criu/watches.ts); among `files`, since a restore watches by path. */

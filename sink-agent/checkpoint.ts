@@ -5,6 +5,7 @@
  */
 import { rm } from 'node:fs/promises';
 import { basename, join } from 'node:path';
+import { exec } from '../common/exec.ts';
 import { dumpArguments } from '../criu/arguments.ts';
 import { type Gate, openGate } from '../criu/gate.ts';
 import type { Manifest } from '../criu/manifest.ts';
@@ -29,6 +30,7 @@ export async function dumpImage(target: RestoreTarget, manifest: Manifest, folde
   for (const each of cgroups) await setFrozen(each, true);
   await Promise.all([muteResets(init.pid), ...cgroups.map((each) => waitFrozen(each))]);
   await setFrozen(cgroup.processes, false);
+  await drainNetlink(target, manifest);
   const gates = manifest.trees.length > 1 ? await openGates(manifest, folder) : [];
   const runs = manifest.trees.map((tree, index) => startDump(target, tree, folder, gates[index]));
   if (gates.length > 0) {
@@ -42,6 +44,14 @@ export async function dumpImage(target: RestoreTarget, manifest: Manifest, folde
   await undoDump(target, manifest, folder);
   // Of the trees that only did not get the word, CRIU says that its script failed.
   throw failures.find(({ message }) => !message.includes('action scripts failed')) ?? failures[0];
+}
+
+async function drainNetlink({ init }: RestoreTarget, { trees }: Manifest): Promise<void> {
+  const pids = trees
+    .filter(({ netlink }) => netlink)
+    .flatMap(({ processes }) => processes.map(({ pid }) => String(pid)));
+  const [program = '', ...inside] = enter(init);
+  if (pids.length > 0) await exec([program, ...inside, `${AGENT_FOLDER}/programs/drain-netlink.pl`, ...pids]);
 }
 
 /** After a dump that did not succeed as a whole: restores what it took away; all is frozen and alive again. Safe to repeat. */

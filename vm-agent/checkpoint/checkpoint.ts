@@ -17,6 +17,7 @@ import { readWatchedPaths } from '../../criu/watches.ts';
 import type { AgentContext } from '../context.ts';
 import { boundSockets } from '../gateway/closure.ts';
 import { devicesOutside, externalsOf } from '../gateway/externals.ts';
+import { socketOf } from '../gateway/links.ts';
 import { readMappings } from '../gateway/mappings.ts';
 import { type Discovery, discover } from '../gateway/scan.ts';
 import { type Process, readProcess } from '../gateway/snapshot.ts';
@@ -145,6 +146,9 @@ function treesToDump({ set, snapshot, details }: Discovery): ProcessTree[] {
         ...(own.includes('mnt') ? devicesOutside(processes) : []),
       ],
       leaderless: snapshot.processes.get(root)?.session !== root,
+      netlink: processes.some(({ descriptors }) =>
+        descriptors.some((descriptor) => socketOf(descriptor, snapshot.sockets)?.kind === 'netlink'),
+      ),
       namespaces: own.filter((kind) => kind === 'mnt' || kind === 'uts'),
       boundSockets: boundSockets(processes, snapshot),
     };
