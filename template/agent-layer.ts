@@ -40,8 +40,7 @@ Environment=NODE_COMPILE_CACHE=${COMPILE_CACHE}
   // Where the sink server lacks CAP_SYS_RESOURCE (containers, this project's test machines), CRIU can't give it back to a restored
   // process. So no service nor session of the VM has it, the agent excepted: CRIU itself needs it.
   // NotifyAccess: while a service's processes are away, a placeholder is its main process; systemd must take that message.
-  // PrivateUsers: CRIU can't restore a process into a user namespace that systemd has made. NoExecPaths, ProcSubset: CRIU itself runs in a service's
-  // mount namespace, from /usr/sbin, and reads /proc/sys.
+  // NoExecPaths, ProcSubset: CRIU itself runs in a service's mount namespace, from /usr/sbin, and reads /proc/sys.
   // Private…: with namespaces of these kinds a service (Redis and BIND as Debian has them) can't be dumped by CRIU.
   'etc/systemd/system/service.d/10-seamless.conf': `[Service]
 CapabilityBoundingSet=~CAP_SYS_RESOURCE
@@ -49,7 +48,6 @@ NotifyAccess=all
 PrivateUsers=no
 PrivateIPC=no
 PrivatePIDs=no
-PrivateUsers=no
 NoExecPaths=
 ExecPaths=
 ProcSubset=all
