@@ -65,8 +65,14 @@ Type=oneshot
 ExecStart=/bin/echo SEAMLESS-READY
 StandardOutput=file:/dev/console
 `,
-  // Programs in Go ask for multipath TCP by default, and CRIU can't dump it; without it they take plain TCP.
+  // CRIU can't dump these two; programs that find them off take plain TCP (Go) and epoll (libuv: Node.js, BIND; MariaDB).
+  // With `-`: where /proc/sys is read-only (the lab's native VMs) the kernel's settings are the host's.
   'etc/sysctl.d/90-seamless.conf': `net.mptcp.enabled = 0
+-kernel.io_uring_disabled = 2
+`,
+  // The same for libuv where the kernel's setting can't be had.
+  'etc/systemd/system.conf.d/90-seamless.conf': `[Manager]
+DefaultEnvironment=UV_USE_IO_URING=0
 `,
   // The journal in memory: an idle VM writes nothing to its disk.
   'etc/systemd/journald.conf.d/seamless.conf': `[Journal]

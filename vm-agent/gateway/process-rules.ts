@@ -19,7 +19,6 @@ const WAITS: Readonly<Record<number, string>> = {
   73: 'flock',
   208: 'io_getevents',
   333: 'io_pgetevents',
-  426: 'io_uring_enter',
   257: 'openat',
   2: 'open',
 };
