@@ -7,6 +7,7 @@ export const COLUMNS = [
   'park',
   'keep-alive',
   'probe',
+  'idle',
   'request on an old connection',
   'new connection',
   'second cycle',
@@ -33,6 +34,8 @@ export interface Application {
   isSettled?(vm: Guest): Promise<boolean>;
   /** Another client comes, is served, and goes. Throws when it is not. */
   visit(net: ClientNetwork): Promise<void>;
+  /** How long it must stay parked by itself, in seconds: for one whose housekeeping would wake the VM without a profile. */
+  idleSeconds?: number;
   /** Columns that are known not to hold, each with the honest reason. A column that is listed and holds fails the test, too. */
   reasons?: Partial<Record<Column, string>>;
   /** Not parked at all: the rule by which the VM must be refused (docs/parking-rules.md). Then no other column is tried. */

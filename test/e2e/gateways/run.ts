@@ -4,6 +4,7 @@
  *   start → connect → park → keep-alives, ping, probe: parked still → request on that connection: woken, answered there
  *         → park → a new client: woken, served → request on the old connection again → systemd's view, restart, stop, journal
  */
+import { setTimeout as delay } from 'node:timers/promises';
 import { type Application, COLUMNS, type Column, type Session } from './application.ts';
 import type { UnitFacts } from './guest.ts';
 import { awake, park, poll, refused, staysParked, tidy } from './power.ts';
@@ -82,6 +83,8 @@ async function cycles(
   if (connection) await note('keep-alive', () => staysParked(stage, () => acknowledged(connection)));
   const ping = () => net.run(['ping', '-c', '2', '-i', '0.2', '-W', '2', net.address]);
   await note('probe', () => staysParked(stage, () => Promise.all([ping(), probe?.()])));
+  const idleMs = (application.idleSeconds ?? Number(process.env['SEAMLESS_APPS_IDLE'] ?? 0)) * 1000;
+  if (idleMs > 0) await note('idle', () => staysParked(stage, () => delay(idleMs)));
   if (session.request) {
     await note('request on an old connection', async () => {
       await session.request?.();

@@ -23,7 +23,7 @@ Times are averages in milliseconds on the machine of the last run, which other w
 
 export function renderTable(outcomes: readonly Outcome[]): string {
   const notes: string[] = [];
-  const cell = (verdict: string | null): string => {
+  const cell = (verdict: string | null = null): string => {
     if (verdict === null) return '–';
     if (verdict === 'ok') return '✓';
     notes.push(verdict.split('\n')[0] ?? '');
