@@ -43,7 +43,9 @@ export async function dumpImage(target: RestoreTarget, manifest: Manifest, folde
   if (failures.length === 0) return;
   await undoDump(target, manifest, folder);
   // Of the trees that only did not get the word, CRIU says that its script failed.
-  throw failures.find(({ message }) => !message.includes('action scripts failed')) ?? failures[0];
+  throw (
+    failures.find(({ message }) => !/action scripts failed|exited, status=1$/.test(message)) ?? failures[0]
+  );
 }
 
 async function drainNetlink({ init }: RestoreTarget, { trees }: Manifest): Promise<void> {
