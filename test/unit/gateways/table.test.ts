@@ -9,6 +9,7 @@ const OUTCOME: Outcome = {
     park: 'ok',
     'keep-alive': null,
     probe: 'ok',
+    idle: null,
     'request on an old connection': 'woke, and said nothing\nin 3 s',
     'new connection': null,
     'second cycle': null,
@@ -23,7 +24,7 @@ const OUTCOME: Outcome = {
 
 test('what was not reached, what held and what did not are told apart, with the reason below', () => {
   const lines = renderTable([OUTCOME]).split('\n');
-  expect(lines).toContain('| a server | ✓ | – | ✓ | ✗ [1] | – | – | – | 751 | – |');
+  expect(lines).toContain('| a server | ✓ | – | ✓ | – | ✗ [1] | – | – | – | 751 | – |');
   expect(lines).toContain('[1] woke, and said nothing');
 });
 
