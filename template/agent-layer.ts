@@ -70,10 +70,6 @@ StandardOutput=file:/dev/console
   'etc/sysctl.d/90-seamless.conf': `net.mptcp.enabled = 0
 -kernel.io_uring_disabled = 2
 `,
-  // The same for libuv where the kernel's setting can't be had.
-  'etc/systemd/system.conf.d/90-seamless.conf': `[Manager]
-DefaultEnvironment=UV_USE_IO_URING=0
-`,
   // The journal in memory: an idle VM writes nothing to its disk.
   'etc/systemd/journald.conf.d/seamless.conf': `[Journal]
 Storage=volatile

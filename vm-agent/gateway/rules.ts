@@ -35,7 +35,7 @@ export const REMEDIES = {
   multicast:
     'Configure the service not to join multicast groups (mDNS, SSDP, routing), or exempt the VM from parking.',
   'io-uring':
-    'Set `kernel.io_uring_disabled=2` (sysctl) and restart the service: it then uses epoll or threads; for Node.js and BIND `Environment=UV_USE_IO_URING=0` will do.',
+    'Set `kernel.io_uring_disabled=2` (sysctl) and restart the service: it then uses epoll or threads; for one service alone `SystemCallFilter=~io_uring_setup:ENOSYS` will do.',
   'kernel-object': END,
   'message-queue': END,
   device: 'End it before parking, or run it without the device.',
