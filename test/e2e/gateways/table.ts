@@ -1,6 +1,6 @@
 /**
  * `node test/e2e/gateways/table.ts`: docs/applications.md from what the runs of gateways.test.ts have left in build/gateways/, and, of applications that
- * were not run since, from outcomes.json beside this file, which it brings up to date.
+ * were not run since, from outcomes.jsonl beside this file, which it brings up to date.
  */
 import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -10,8 +10,8 @@ import { isFailure, type Outcome } from './run.ts';
 const ROOT = join(import.meta.dirname, '../../..');
 export const OUTCOMES = join(ROOT, 'build/gateways');
 export const PAGE = join(ROOT, 'docs/applications.md');
-/** What the page is made of; test/unit/gateways holds one against the other. */
-export const RECORD = join(import.meta.dirname, 'outcomes.json');
+/** What the page is made of, one outcome a line; test/unit/gateways holds one against the other. */
+export const RECORD = join(import.meta.dirname, 'outcomes.jsonl');
 
 const HEAD = `# Applications that have been parked
 Made by \`node test/e2e/gateways/table.ts\` from the outcomes of \`scripts/test e2e/gateways\`, which runs each application as Debian packages it, under
@@ -62,9 +62,14 @@ function average(values: readonly number[]): string {
   return `${Math.round(values.reduce((sum, value) => sum + value, 0) / values.length)}`;
 }
 
+export function readRecord(): Outcome[] {
+  const lines = readFileSync(RECORD, 'utf8').split('\n').filter(Boolean);
+  return lines.map((line) => JSON.parse(line) as Outcome);
+}
+
 /** Those of this machine's last runs over those that were recorded before. */
 function merged(): Outcome[] {
-  const before = existsSync(RECORD) ? (JSON.parse(readFileSync(RECORD, 'utf8')) as Outcome[]) : [];
+  const before = existsSync(RECORD) ? readRecord() : [];
   const files = existsSync(OUTCOMES) ? readdirSync(OUTCOMES).filter((name) => name.endsWith('.json')) : [];
   const now = files.map((name) => JSON.parse(readFileSync(join(OUTCOMES, name), 'utf8')) as Outcome);
   const byName = new Map([...before, ...now].map((outcome) => [outcome.application, outcome]));
@@ -73,6 +78,6 @@ function merged(): Outcome[] {
 
 if (process.argv[1] === import.meta.filename) {
   const outcomes = merged();
-  writeFileSync(RECORD, `${JSON.stringify(outcomes, null, 2)}\n`);
+  writeFileSync(RECORD, outcomes.map((outcome) => `${JSON.stringify(outcome)}\n`).join(''));
   writeFileSync(PAGE, renderTable(outcomes));
 }
