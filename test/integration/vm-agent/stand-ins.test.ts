@@ -1,6 +1,7 @@
-import { mkdirSync, readFileSync, rmdirSync } from 'node:fs';
+import { spawn } from 'node:child_process';
+import { mkdirSync, readFileSync, readlinkSync, rmdirSync } from 'node:fs';
 import { join } from 'node:path';
-import { afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { afterEach, beforeAll, beforeEach, describe, expect, it, onTestFinished } from 'vitest';
 import { exec } from '../../../common/exec.ts';
 import { isAlive, programOf } from '../../../vm-agent/processes.ts';
 
@@ -43,6 +44,21 @@ describe.runIf(CGROUPS)('stand-ins', () => {
       expect(readFileSync(`${folders[index]}/cgroup.procs`, 'utf8')).toBe(`${pid}\n`);
       expect((await exec(['ls', `/proc/${pid}/fd`])).stdout).toBe('');
     }
+  });
+
+  it('are in the namespaces that were named, and in a cgroup that is entered from outside of these', async () => {
+    // In these mounts cgroups are read-only, as ProtectControlGroups= has it.
+    const script = `mount -o remount,bind,ro ${CGROUPS} && exec sleep 60`;
+    const other = spawn('unshare', ['--mount', '--uts', 'sh', '-c', script], { stdio: 'ignore' });
+    onTestFinished(() => void other.kill('SIGKILL'));
+    await expect.poll(() => programOf(other.pid ?? -1)).toBe('sleep');
+    const kinds = ['mnt', 'uts'];
+    const namespaces = kinds.flatMap((kind) => ['--ns', `/proc/${other.pid}/ns/${kind}`]);
+    const { stdout } = await exec([join(ROOT, 'build/sanitized/stand-ins'), ...namespaces, folders[0] ?? '']);
+    started.push(Number(stdout));
+    for (const kind of kinds)
+      expect(readlinkSync(`/proc/${stdout}/ns/${kind}`)).toBe(readlinkSync(`/proc/${other.pid}/ns/${kind}`));
+    expect(readFileSync(`${folders[0]}/cgroup.procs`, 'utf8')).toBe(`${stdout}\n`);
   });
 
   it('say which they started when a later one can’t be', async () => {
