@@ -7,7 +7,7 @@
 
 /** One line for the filter: what `program` (its name in the process table) may do. */
 export type AllowedCall =
-  | { program: string; effect: 'stat' | 'open'; path: string }
+  | { program: string; effect: 'stat' | 'open' | 'list'; path: string }
   | { program: string; effect: 'call'; call: string };
 
 /** @param open whether its content may be read, too. */
@@ -16,12 +16,14 @@ export interface AnsweredPath {
   open: boolean;
 }
 
-/** The patterns of `allow`, each once. Those of /proc are answered by the sink's own. */
+/** The patterns of `allow`, each once, with all that is in folders that may be listed. Those of /proc are answered by the sink's own. */
 export function answeredPaths(allow: readonly AllowedCall[]): AnsweredPath[] {
   const paths = new Map<string, boolean>();
   for (const each of allow) {
     if (each.effect === 'call' || each.path.startsWith('/proc/')) continue;
     paths.set(each.path, paths.get(each.path) === true || each.effect === 'open');
+    if (each.effect !== 'list') continue;
+    for (const inside of [`${each.path}/*`, `${each.path}/.*`]) paths.set(inside, paths.get(inside) === true);
   }
   return [...paths].map(([path, open]) => ({ path, open }));
 }

@@ -5,7 +5,7 @@ import { parseProfile } from './profile.ts';
 
 /** One path, and all that was done with it. */
 interface Wish {
-  effects: Set<'stat' | 'open'>;
+  effects: Set<'stat' | 'open' | 'list'>;
   seen: Observation[];
 }
 
@@ -48,16 +48,24 @@ function judge(
       others.push(line(seen));
     else {
       const wish = paths.get(path) ?? { effects: new Set(), seen: [] };
-      wish.effects.add(effect === 'stat' ? 'stat' : 'open');
+      wish.effects.add(effect === 'stat' || effect === 'list' ? effect : 'open');
       wish.seen.push(seen);
       paths.set(path, wish);
     }
   }
   const entries = [...paths].flatMap(([path, { effects, seen }]) =>
-    entry([`allow: [${[...effects].sort().reverse().join(', ')}]`, `paths: [${JSON.stringify(path)}]`], seen),
+    entry([`allow: [${wanted(effects).join(', ')}]`, `paths: [${JSON.stringify(path)}]`], seen),
   );
   for (const [call, seen] of calls) entries.push(...entry([`calls: [${call}]`], seen));
   return { entries, others };
+}
+
+/** An open folder is looked at and closed like a file; to list it is all that there is to it. */
+function wanted(effects: Wish['effects']): string[] {
+  return [...effects]
+    .filter((effect) => effect !== 'open' || !effects.has('list'))
+    .sort()
+    .reverse();
 }
 
 function entry(what: string[], seen: readonly Observation[]): string[] {

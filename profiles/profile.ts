@@ -8,19 +8,19 @@
  *         paths: [/etc/tomcat10/*.xml]
  *         because: tomcat looks for changed files every 10 s
  *
- * Only what looks can be allowed: `stat` (stat, access, readlink and the like), `open` (for reading alone; read, seek, close), and a few
- * calls without path. Everything else is refused here, and the filter does not know it either. docs/activity.md says more.
+ * Only what looks can be allowed: `stat` (stat, access, readlink and the like), `open` (for reading alone; read, seek, close), `list` (the
+ * names in a folder), and a few calls without path. Everything else is refused here, and the filter does not know it either. docs/activity.md says more.
  */
 import { readFileSync } from 'node:fs';
 import { isMap, isScalar, isSeq, LineCounter, type Node, parseDocument } from 'yaml';
 import { SeamlessError } from '../common/errors.ts';
 
-export const EFFECTS = ['stat', 'open'] as const;
+export const EFFECTS = ['stat', 'open', 'list'] as const;
 /** Calls without path; the filter's `--explain` lists the same. */
 export const CALLS = ['sysinfo'] as const;
 
 export interface ProfileEntry {
-  allow: ('stat' | 'open')[];
+  allow: (typeof EFFECTS)[number][];
   paths: string[];
   calls: string[];
   because: string;
@@ -80,11 +80,13 @@ function entriesOf(program: string, node: unknown, report: Report): ProfileEntry
       report(item, `${at}: expected \`allow\` with \`paths\`, or \`calls\``);
     if ((allow === undefined) !== (paths === undefined))
       report(item, `${at}: \`allow\` and \`paths\` belong together`);
+    const allowed = texts(allow, `${at}: allow`, report, (value) =>
+      includes(EFFECTS, value) ? null : onlyLooks(value, EFFECTS),
+    ) as ProfileEntry['allow'];
+    const problemOf = allowed.includes('list') ? folderProblem : pathProblem;
     return {
-      allow: texts(allow, `${at}: allow`, report, (value) =>
-        includes(EFFECTS, value) ? null : onlyLooks(value, EFFECTS),
-      ) as ProfileEntry['allow'],
-      paths: texts(paths, `${at}: paths`, report, pathProblem),
+      allow: allowed,
+      paths: texts(paths, `${at}: paths`, report, problemOf),
       calls: texts(calls, `${at}: calls`, report, (value) =>
         includes(CALLS, value) ? null : onlyLooks(value, CALLS),
       ),
@@ -116,6 +118,13 @@ function pathProblem(path: string): string | null {
   if (/^\/(var\/)?tmp(\/|$)/.test(path))
     return `expected no temporary file, got ${path}: many services have their own /tmp`;
   return null;
+}
+
+/** A listed folder is put in place as a whole, so it is named by itself, and is none of the kernel's. */
+function folderProblem(path: string): string | null {
+  if (/[*?]/.test(path) || path === '/' || path.startsWith('/proc'))
+    return `expected a folder to list, without * and ? and not below /proc, got ${path}`;
+  return pathProblem(path);
 }
 
 function reason(node: unknown, item: unknown, at: string, report: Report): string {

@@ -106,7 +106,7 @@ export interface Observation {
   /** Readable, with its arguments. */
   detail: string;
   /** What a profile would have to allow; `read` goes with an `open` of that path. Absent when no profile can allow it. */
-  effect?: 'stat' | 'open' | 'read' | 'call';
+  effect?: 'stat' | 'open' | 'list' | 'read' | 'call';
   path?: string;
   count: number;
   /** Since the beginning. */

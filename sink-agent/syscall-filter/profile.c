@@ -21,9 +21,9 @@
 #define KERNEL_LARGEFILE 0100000
 #endif
 
-enum effect { EFFECT_STAT, EFFECT_OPEN, EFFECT_DENY, EFFECT_CALL, EFFECT_READ };
+enum effect { EFFECT_STAT, EFFECT_OPEN, EFFECT_LIST, EFFECT_DENY, EFFECT_CALL, EFFECT_READ };
 
-static const char *const effect_names[] = { "stat", "open", "deny", "call" };
+static const char *const effect_names[] = { "stat", "open", "list", "deny", "call" };
 
 struct entry {
 	char program[PROGRAM_SIZE];
@@ -48,11 +48,12 @@ static const struct look {
 #ifdef __NR_open
 	{ __NR_stat, EFFECT_STAT, -1, 0 }, { __NR_lstat, EFFECT_STAT, -1, 0 }, { __NR_access, EFFECT_STAT, -1, 0 },
 	{ __NR_readlink, EFFECT_STAT, -1, 0 }, { __NR_open, EFFECT_OPEN, -1, 0 },
+	{ __NR_getdents, EFFECT_LIST, 0, 0 },
 #endif
 	{ __NR_read, EFFECT_READ, 0, 0 }, { __NR_readv, EFFECT_READ, 0, 0 }, { __NR_pread64, EFFECT_READ, 0, 0 },
 	{ __NR_preadv, EFFECT_READ, 0, 0 }, { __NR_lseek, EFFECT_READ, 0, 0 }, { __NR_fstat, EFFECT_READ, 0, 0 },
 	{ __NR_close, EFFECT_READ, 0, 0 }, { __NR_fcntl, EFFECT_READ, 0, 0 }, { __NR_ioctl, EFFECT_READ, 0, 0 },
-	{ __NR_sysinfo, EFFECT_CALL, 0, 0 },
+	{ __NR_getdents64, EFFECT_LIST, 0, 0 }, { __NR_sysinfo, EFFECT_CALL, 0, 0 },
 };
 
 static const struct look *look_of(int nr)
@@ -150,11 +151,13 @@ static bool path_of(const struct world *world, const struct look *look, const ui
 	return true;
 }
 
-static bool opens_for_reading(const struct look *look, const uint64_t *args)
+/* EFFECT_OPEN, EFFECT_LIST, or EFFECT_DENY: what no profile can allow. */
+static enum effect effect_of_open(const struct look *look, const uint64_t *args)
 {
 	const uint64_t harmless = O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | KERNEL_LARGEFILE;
+	uint64_t rest = args[look->path + 1] & ~harmless;
 
-	return (args[look->path + 1] & ~harmless) == O_RDONLY;
+	return rest == O_RDONLY ? EFFECT_OPEN : rest == (O_RDONLY | O_DIRECTORY) ? EFFECT_LIST : EFFECT_DENY;
 }
 
 /* fstat in other words, see objects.c. */
@@ -188,13 +191,20 @@ const char *profile_effect(const struct world *world, const struct call *call, c
 	*path = 0;
 	if (!look)
 		return NULL;
+	if (look->effect == EFFECT_LIST)
+		return reads(world, call->nr, args, path) ? effect_names[EFFECT_LIST] : NULL;
 	if (look->effect == EFFECT_READ || means_descriptor(world, call, args))
 		return reads(world, call->nr, args, path) ? "read" : NULL;
-	if (look->effect == EFFECT_OPEN && !opens_for_reading(look, args))
+	enum effect effect = look->effect == EFFECT_OPEN ? effect_of_open(look, args) : look->effect;
+	if (effect == EFFECT_DENY || (effect != EFFECT_CALL && !path_of(world, look, args, path)))
 		return NULL;
-	if (look->effect != EFFECT_CALL && !path_of(world, look, args, path))
-		return NULL;
-	return effect_names[look->effect];
+	return effect_names[effect];
+}
+
+/* Of a descriptor, without its content: what may be done with an open folder beside listing it. */
+static bool is_about_descriptor(int nr)
+{
+	return nr == __NR_fstat || nr == __NR_newfstatat || nr == __NR_statx || nr == __NR_fcntl || nr == __NR_close;
 }
 
 bool profile_allows(const struct world *world, const struct call *call, const uint64_t *args)
@@ -208,6 +218,10 @@ bool profile_allows(const struct world *world, const struct call *call, const ui
 		return lists(world, EFFECT_CALL, NULL, call->nr);
 	if (*effect == 's')
 		return lists(world, EFFECT_STAT, path, 0);
+	if (*effect == 'l')
+		return lists(world, EFFECT_LIST, path, 0);
+	if (*effect == 'r' && is_about_descriptor(call->nr) && lists(world, EFFECT_LIST, path, 0))
+		return true;
 	/* A descriptor of a file that may be opened, whoever opened it: the sink has that file's content. */
 	return lists(world, EFFECT_OPEN, path, 0) && !lists(world, EFFECT_DENY, path, 0);
 }

@@ -4,8 +4,8 @@
  *
  * The file has one JSON object per line, written by profiles/compile.ts, without escapes:
  *   {"program":"java","effect":"stat","path":"/etc/tomcat10/?*.xml"}
- *   effect stat: stat, access, readlink and the like · open: open for reading alone, read, seek, close · deny: takes `open` of that
- *   very path back · call: {"program":"x","effect":"call","call":"sysinfo"}
+ *   effect stat: stat, access, readlink and the like · open: open for reading alone, read, seek, close · list: open as a folder, getdents,
+ *   close · deny: takes `open` of that very path back · call: {"program":"x","effect":"call","call":"sysinfo"}
  * Only the last component may have * and ?, which don't match a leading dot.
  *
  * Checked is the path's text, which another thread may change before the kernel reads it. Then something else is looked at, with the
@@ -22,7 +22,7 @@ struct profile;
 struct profile *profile_read(const char *file);
 bool profile_allows(const struct world *world, const struct call *call, const uint64_t *args);
 /*
- * What a profile would have to list so that this call runs: "stat" or "open" with its path, "read" with the path of its descriptor,
+ * What a profile would have to list so that this call runs: "stat", "open" or "list" with its path, "read" with the path of its descriptor,
  * "call" without one. NULL when no profile can allow it. `path` has room for PATH_MAX bytes.
  */
 const char *profile_effect(const struct world *world, const struct call *call, const uint64_t *args, char *path);

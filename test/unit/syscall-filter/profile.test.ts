@@ -13,6 +13,7 @@ const LINES = [
   { program: 'java', effect: 'open', path: '/etc/app/*.xml' },
   { program: 'java', effect: 'deny', path: '/etc/app/large.xml' },
   { program: 'java', effect: 'stat', path: '/etc/app' },
+  { program: 'java', effect: 'list', path: '/var/lib/webapps' },
   { program: 'java', effect: 'call', call: 'sysinfo' },
   { program: 'java', effect: 'open', path: '/proc/self/stat' },
   { program: 'dnsmasq', effect: 'stat', path: '/etc/resolv.conf' },
@@ -93,6 +94,15 @@ describe('anything else is activity as before', () => {
     ['read 3 0 9 program=java 3=external path:3=/etc/app/a.xml', 'descriptor.external'],
     ['mmap 0 4096 1 2 3 0 program=java 3=file path:3=/etc/app/a.xml', 'memory.file'],
     ['fcntl 3 6 0 program=java 3=file path:3=/etc/app/a.xml', 'descriptor.file'], // F_SETLK
+    [`openat -100 0x1000 0x10000 program=java ${at('/etc/app')}`, 'file.open'], // O_DIRECTORY, not listed
+    [`openat -100 0x1000 0x410000 program=java ${at('/var/lib/webapps')}`, 'file.open'], // O_TMPFILE
+    [`openat -100 0x1000 0x10000 program=java ${at('/var/lib/webapps/a')}`, 'file.open'],
+    [`openat -100 0x1000 0 program=java ${at('/var/lib/webapps')}`, 'file.open'], // as a file
+    [`newfstatat -100 0x1000 0 0 program=java ${at('/var/lib/webapps/a')}`, 'file.name'],
+    ['getdents64 3 0x2000 9 program=java 3=file path:3=/etc/app', 'descriptor.file'],
+    ['getdents64 3 0x2000 9 program=bash 3=file path:3=/var/lib/webapps', 'descriptor.file'],
+    ['read 3 0 9 program=java 3=file path:3=/var/lib/webapps', 'descriptor.file'],
+    ['lseek 3 0 0 program=java 3=file path:3=/var/lib/webapps', 'descriptor.file'],
     ['sysinfo 0x1000 program=bash', 'system'],
     ['read 3 0 9 program=java pid=61 3=file path:3=/proc/62/stat', 'descriptor.file'],
   ])('%s', async (line, rule) => expect(await ruleOf(line)).toBe(rule));
@@ -118,7 +128,7 @@ test('a file that is not as the agent writes it is refused', async () => {
 test('the schema of profiles and the filter know the same calls, and docs/activity.md names them', async () => {
   const { stdout } = await exec([binary, '--explain']);
   const { profile } = JSON.parse(stdout) as { profile: Record<string, string[]> };
-  expect(Object.keys(profile).sort()).toEqual(['call', 'open', 'read', 'stat']);
+  expect(Object.keys(profile).sort()).toEqual(['call', 'list', 'open', 'read', 'stat']);
   expect(profile['call']).toEqual([...CALLS]);
   const { stdout: page } = await exec(['cat', join(REPOSITORY, 'docs/activity.md')]);
   const section = page.split('## Profiles')[1]?.split('\n## ')[0] ?? '';

@@ -11,6 +11,8 @@ export const applications: Application[] = [
     packages: ['tomcat10'],
     units: ['tomcat10.service'],
     listens: [`tcp/${PORT}`],
+    // Three looks at its files, which profiles/apps.yaml answers.
+    idleSeconds: 31,
     changed: 'keepAliveTimeout is an hour: after Tomcat’s 20 s an idle connection is closed, parked or not.',
     async prepare(vm) {
       const attribute = 'keepAliveTimeout="3600000"';
