@@ -8,6 +8,9 @@ import type { NetworkIdentity, NetworkInterface } from '../../criu/manifest.ts';
 import { NETWORK_SETTINGS, settingPath } from '../../criu/network-settings.ts';
 import { judgeResets } from './resets.ts';
 
+/** A name server, say, binds each of the VM's addresses by itself, also that of the management network, which a sink has no part of. */
+const NONLOCAL_BIND = ['net/ipv4/ip_nonlocal_bind=1', 'net/ipv6/ip_nonlocal_bind=1'];
+
 /** Makes the network of the container whose PID 1 is `pid`; `port` names the host's end. */
 export async function createNetwork(port: string, pid: number, identity: NetworkIdentity): Promise<void> {
   const inner = onlyInterface(identity);
@@ -87,8 +90,7 @@ function onlyInterface(identity: NetworkIdentity): NetworkInterface {
 
 /** What the sink's kernel does not know, or does not have (a way of congestion control), stays as it is there. */
 async function applySettings(pid: number, device: string, settings: Record<string, string>): Promise<void> {
-  const changes = settingChanges(device, settings);
-  if (changes.length === 0) return;
+  const changes = [...NONLOCAL_BIND, ...settingChanges(device, settings)];
   const sysctl = ['sysctl', '--quiet', '--ignore', '--write', ...changes];
   await exec(['nsenter', '--target', String(pid), '--net', ...sysctl]).catch(() => {});
 }

@@ -90,10 +90,11 @@ export const applications: Application[] = [
     units: ['inetd.service'],
     listens: ['tcp/2323'],
     changed: 'Debian ships no service for it: one that answers each line.',
-    prepare: async (vm) =>
-      void (await vm.shell(
-        `echo "2323 stream tcp nowait root /bin/sh sh -c 'while read line; do echo got \\$line by \\$(cat /etc/hostname); done'" > /etc/inetd.conf`,
-      )),
+    async prepare(vm) {
+      const script = '#!/bin/sh\nwhile read line; do echo "got $line by $(cat /etc/hostname)"; done\n';
+      await vm.write('/usr/local/sbin/answer', script, '755');
+      await vm.write('/etc/inetd.conf', '2323 stream tcp nowait root /usr/local/sbin/answer answer\n');
+    },
     async connect(net) {
       const connection = net.tcp(2323);
       const request = async () => void (await connection.ask('one\n', /^got one by /m));
