@@ -65,6 +65,12 @@ function inetFindings(socket: InetSocket, place: Place): Finding[] {
     const reason = `its connection with ${socket.remote.address}:${socket.remote.port} is over the management network, which the sink has no part of`;
     return [{ rule: 'management-connection', descriptor: at, reason }];
   }
+  // Bound to its interface, too, so a restore would look for that.
+  const { address } = socket.local;
+  if (address.startsWith('fe80:') && !input.options.linkLocal.includes(address)) {
+    const reason = `its socket on ${where} is bound to an interface that the sink has not, like that of the management network`;
+    return [{ rule: 'management-listener', descriptor: at, reason }];
+  }
   // The other end may be of another tree: both are restored before either runs (checkpoint/traffic.ts).
   const { links, set } = input;
   const outside = links.sharers(place.descriptor, place.process).filter((pid) => !set.members.has(pid));

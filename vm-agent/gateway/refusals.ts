@@ -23,7 +23,13 @@ export interface RefusalInput {
   units: ReadonlyMap<string, UnitFacts>;
   /** What the VM has free for the image, which lies in its memory until it is sent. */
   availableBytes: number;
-  options: { agent: number; addresses: readonly string[]; managementAddress: string };
+  options: {
+    agent: number;
+    addresses: readonly string[];
+    /** Of the production network: what a sink has. */
+    linkLocal: readonly string[];
+    managementAddress: string;
+  };
 }
 
 /** What a rule may look at. */

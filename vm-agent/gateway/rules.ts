@@ -25,6 +25,8 @@ export const REMEDIES = {
   'lock-outside': PART,
   'pidfd-outside': PART,
   'management-connection': 'Close that connection, or make it over the production network.',
+  'management-listener':
+    'Configure it to listen on all addresses at once (`::`) or on those of the production network; BIND: `listen-on-v6 { none; };` or the addresses.',
   'connection-waiting': 'Wait until the service has taken it: a VM with work in its queues is not idle.',
   'raw-socket': END,
   'packet-socket': END,

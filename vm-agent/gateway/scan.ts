@@ -32,7 +32,14 @@ export async function discover(managementAddress: string, unitReader: UnitReader
 
 async function look(managementAddress: string, unitReader: UnitReader): Promise<Discovery> {
   const [network, snapshot] = await Promise.all([readNetwork(managementAddress), readSnapshot()]);
-  const options = { agent: process.pid, addresses: bareAddresses(network), managementAddress };
+  const options = {
+    agent: process.pid,
+    addresses: bareAddresses(network),
+    linkLocal: network.interfaces.flatMap(({ linkLocal = [] }) =>
+      linkLocal.map((address) => address.split('/')[0] ?? ''),
+    ),
+    managementAddress,
+  };
   const set = gatewaySet(snapshot, options);
   const details = new Map<number, ProcessDetails>();
   const templateMadeAt = statSync(TEMPLATE, { throwIfNoEntry: false })?.ctimeMs ?? null;

@@ -4,7 +4,12 @@ import type { Descriptor, Process, Snapshot } from '../../../vm-agent/gateway/sn
 import type { InetSocket, Socket, UnixSocket } from '../../../vm-agent/gateway/sockets.ts';
 
 export const AGENT = 90;
-export const OPTIONS = { agent: AGENT, addresses: ['10.0.0.11'], managementAddress: '10.1.0.11' };
+export const OPTIONS = {
+  agent: AGENT,
+  addresses: ['10.0.0.11'],
+  linkLocal: ['fe80::11'],
+  managementAddress: '10.1.0.11',
+};
 
 const IDLE = { waiting: 0, multipath: false };
 

@@ -112,6 +112,12 @@ describe('what speaks against parking', () => {
     });
   });
 
+  it('is bound to a link-local address of the management network', () => {
+    const rulesAt = (address: string) => rules(['socket:[2]'], { sockets: { 2: listening(53, address) } });
+    expect(rulesAt('fe80::12')).toEqual(['management-listener']);
+    expect(rulesAt('fe80::11')).toEqual([]);
+  });
+
   it.each(['raw', 'packet', 'ping', 'sctp'] as const)('is a %s socket', (kind) => {
     expect(rules(['socket:[2]'], { sockets: { 2: { kind } } })).toEqual([`${kind}-socket`]);
   });
