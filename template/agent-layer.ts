@@ -42,12 +42,14 @@ Environment=NODE_COMPILE_CACHE=${COMPILE_CACHE}
   // NotifyAccess: while a service's processes are away, a placeholder is its main process; systemd must take that message.
   // NoExecPaths, ProcSubset: CRIU itself runs in a service's mount namespace, from /usr/sbin, and reads /proc/sys.
   // Private…: with namespaces of these kinds a service (Redis and BIND as Debian has them) can't be dumped by CRIU.
+  // WatchdogSec: a service that must tell systemd every few seconds that it lives is never idle (inetd as Debian has it).
   'etc/systemd/system/service.d/10-seamless.conf': `[Service]
 CapabilityBoundingSet=~CAP_SYS_RESOURCE
 NotifyAccess=all
 PrivateUsers=no
 PrivateIPC=no
 PrivatePIDs=no
+WatchdogSec=0
 NoExecPaths=
 ExecPaths=
 ProcSubset=all
