@@ -113,9 +113,9 @@ export class Running {
     child.stdout?.on('close', () => this.#wake());
   }
 
-  /** The next line; throws after ten seconds, or at once when the program has ended. */
-  async line(): Promise<string> {
-    const deadline = AbortSignal.timeout(10_000);
+  /** The next line; throws after ten seconds unless told, or at once when the program has ended. */
+  async line(timeoutMs = 10_000): Promise<string> {
+    const deadline = AbortSignal.timeout(timeoutMs);
     while (this.#lines.length === 0) {
       if (this.child.stdout?.closed) throw new Error('expected a line of output, got its end');
       deadline.throwIfAborted();
