@@ -163,10 +163,11 @@ function ipv6(bytes: Buffer): string {
   const isMapped = bytes.readUInt32BE(8) === 0xffff && bytes.readBigUInt64BE(0) === 0n;
   if (isMapped) return [...bytes.subarray(12)].join('.');
   const groups = Array.from({ length: 8 }, (_, index) => bytes.readUInt16BE(index * 2).toString(16));
-  const longest = (groups.join(':').match(/\b0(:0)+\b/g) ?? []).sort((a, b) => b.length - a.length)[0];
-  if (!longest) return groups.join(':');
-  const [before = '', ...after] = groups.join(':').split(longest);
-  return `${before.replace(/:$/, '')}::${after.join(longest).replace(/^:/, '')}`;
+  const whole = groups.join(':');
+  const [longest] = [...whole.matchAll(/\b0(:0)+\b/g)].sort((a, b) => b[0].length - a[0].length);
+  if (!longest) return whole;
+  const before = whole.slice(0, longest.index).replace(/:$/, '');
+  return `${before}::${whole.slice(longest.index + longest[0].length).replace(/^:/, '')}`;
 }
 
 function procNet(file: string): string {

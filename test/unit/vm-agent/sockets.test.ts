@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { parseInet, parseMultipath, parseUnix } from '../../../vm-agent/gateway/sockets.ts';
+import { parseEndpoint, parseInet, parseMultipath, parseUnix } from '../../../vm-agent/gateway/sockets.ts';
 
 const TCP = `  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode
    0: 00000000:0016 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 1386 1 00000000a8be6dc7 100 0 0 10 0
@@ -69,6 +69,15 @@ describe('sockets of a guest', () => {
     expect([...parseMultipath(`${lines.join('\n')}\n`)]).toEqual([
       ...['0.0.0.0:7010', ':::80', '10.0.0.11:80', ':::443'],
     ]);
+  });
+
+  it.each([
+    ['000080FE00000000FF005450010078FE', 'fe80::5054:ff:fe78:1'],
+    ['000000FD000000000000000011000000', 'fd00::11'],
+    ['B80D0120100000000000000001000000', '2001:db8:0:10::1'],
+    ['B80D0120000000000000010010000000', '2001:db8::1:0:0:10'],
+  ])('have %s for %s, whatever a group beside the zeros ends in', (hex, address) => {
+    expect(parseEndpoint(`${hex}:0035`).address).toBe(address);
   });
 
   it('have IPv6 addresses in their short form, and IPv4-mapped ones as IPv4', () => {
