@@ -8,14 +8,12 @@ import { readdirSync, readFileSync } from 'node:fs';
 import type { GroupUsage, GuestUsage } from './api.ts';
 import { readBootId } from './checkpoint/network.ts';
 import { isContainer } from './container.ts';
+import { diskTraffic } from './disks.ts';
 import { readStat } from './gateway/snapshot.ts';
 
 const KERNEL_THREAD = 0x00200000;
 /** USER_HZ, the same on every Linux. */
 const TICK_MS = 10;
-const SECTOR_BYTES = 512;
-/** Disks, not their partitions, nor what lies over other disks or in memory. */
-export const WHOLE_DISK = /^(vd[a-z]+|sd[a-z]+|xvd[a-z]+|nvme\d+n\d+|mmcblk\d+)$/;
 
 interface Sample {
   pid: number;
@@ -42,15 +40,8 @@ export function readUsage(gateway: readonly number[], agent = process.pid): Omit
     gateway: sum(counted.filter(({ pid }) => members.has(pid))),
     others: sum(others),
     newest: newest ? { pid: newest.pid, program: newest.program, startedMs: newest.startedMs } : null,
-    writtenBytes: isContainer() ? 0 : writtenBytes(readFileSync('/proc/diskstats', 'latin1')),
+    writtenBytes: isContainer() ? 0 : diskTraffic(readFileSync('/proc/diskstats', 'latin1')).writtenBytes,
   };
-}
-
-/** Bytes written to all disks since the boot, by the text of /proc/diskstats. */
-export function writtenBytes(diskstats: string): number {
-  const rows = diskstats.split('\n').map((line) => line.trim().split(/\s+/));
-  const disks = rows.filter(([, , name = '']) => WHOLE_DISK.test(name));
-  return disks.reduce((total, row) => total + Number(row[9] ?? 0) * SECTOR_BYTES, 0);
 }
 
 function readSamples(): Sample[] {

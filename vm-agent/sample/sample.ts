@@ -6,8 +6,9 @@ import { readdirSync, readFileSync, statSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import type { GuestSample } from '../api.ts';
 import { isContainer } from '../container.ts';
+import { diskTraffic } from '../disks.ts';
 import { readStat, unitOf } from '../gateway/snapshot.ts';
-import { readUsage, WHOLE_DISK } from '../usage.ts';
+import { readUsage } from '../usage.ts';
 import { readLease } from './lease.ts';
 import { jobsOf, sessionsOf, type TerminalProcess } from './terminals.ts';
 import { type Plans, readPlans } from './timers.ts';
@@ -15,7 +16,6 @@ import { isWaiting } from './waiting.ts';
 
 /** USER_HZ, the same on every Linux. */
 const TICK_MS = 10;
-const SECTOR_BYTES = 512;
 const PAGE_BYTES = 4096;
 const PLANS_LAST_MS = 60_000;
 
@@ -59,7 +59,7 @@ export function createSampler(): Sampler {
         cpus: availableParallelism(),
         cpuBusyMs: busyMs,
         loadMs: usage.others.cpuMs,
-        diskBytes: isContainer() ? 0 : diskBytes(readText('/proc/diskstats')),
+        diskBytes: isContainer() ? 0 : diskBytes(),
         dirtiedBytes: isContainer() ? 0 : dirtiedBytes(readText('/proc/vmstat')),
         sessions: sessionsOf(processes, terminalIdleMs),
         jobs: jobsOf(processes, scheduledUnits, processUnit),
@@ -78,11 +78,9 @@ export function busyTime(stat: string): number {
   return (user + nice + system + irq + softirq) * TICK_MS;
 }
 
-/** Read from and written to all disks, by the text of /proc/diskstats. */
-export function diskBytes(diskstats: string): number {
-  const rows = diskstats.split('\n').map((line) => line.trim().split(/\s+/));
-  const disks = rows.filter(([, , name = '']) => WHOLE_DISK.test(name));
-  return disks.reduce((total, row) => total + (Number(row[5] ?? 0) + Number(row[9] ?? 0)) * SECTOR_BYTES, 0);
+function diskBytes(): number {
+  const { readBytes, writtenBytes } = diskTraffic(readText('/proc/diskstats'));
+  return readBytes + writtenBytes;
 }
 
 /** Memory of files that was written to, by the text of /proc/vmstat. */

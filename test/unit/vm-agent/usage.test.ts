@@ -1,7 +1,7 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { expect, onTestFinished, test } from 'vitest';
-import { readUsage, writtenBytes } from '../../../vm-agent/usage.ts';
+import { readUsage } from '../../../vm-agent/usage.ts';
 
 /** A PID that nobody has: the agent is none of the processes here. */
 const NO_AGENT = 2 ** 22 + 1;
@@ -27,14 +27,4 @@ test('a child that ran and ended shows in its parent, which is counted apart whe
   parent.stdin.write('go\n');
   await once(parent.stdout, 'data');
   expect(readUsage(gateway, NO_AGENT).gateway.reaped).toBeGreaterThan(0);
-});
-
-test('only whole disks are counted, each once', () => {
-  const text = [
-    ' 254       0 vda 100 0 800 10 50 0 4096 20 0 30 30 0 0 0 0 0 0',
-    ' 254       1 vda1 100 0 800 10 50 0 4096 20 0 30 30 0 0 0 0 0 0',
-    '   7       0 loop0 1 0 8 0 9 0 999 0 0 0 0 0 0 0 0 0 0',
-    ' 259       0 nvme0n1 1 0 8 0 9 0 2 0 0 0 0 0 0 0 0 0 0',
-  ].join('\n');
-  expect(writtenBytes(text)).toBe((4096 + 2) * 512);
 });

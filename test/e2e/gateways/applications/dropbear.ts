@@ -1,5 +1,6 @@
 /** dropbear, the small ssh server. Debian trixie has the program (dropbear-bin) and no unit: this one is as upstream's README suggests. */
-import type { Application, ClientNetwork, Session } from '../application.ts';
+import type { Application, ClientNetwork } from '../application.ts';
+import { shellSession } from '../shell.ts';
 
 const PORT = 2222;
 const UNIT = `[Unit]
@@ -48,20 +49,7 @@ export const applications: Application[] = [
       await vm.run('mkdir', '-p', '/etc/dropbear');
       await vm.run('systemctl', 'daemon-reload');
     },
-    async connect(net): Promise<Session> {
-      const connection = net.start(ssh(net, '-tt'));
-      await connection.ask('SECRET=$((6*7)); PS1=ready:; stty -echo\n', /ready:/);
-      let asked = 0;
-      return {
-        connection,
-        request: async () =>
-          void (await connection.ask(
-            `echo $SECRET:${++asked}:$(ls -d /etc)\n`,
-            new RegExp(`42:${asked}:/etc\\r`),
-          )),
-        close: () => connection.close(),
-      };
-    },
+    connect: (net) => shellSession(net.start(ssh(net, '-tt'))),
     async visit(net) {
       const argv = ssh(net);
       const answer = await net.run([...argv, 'echo served by $(hostname)']);

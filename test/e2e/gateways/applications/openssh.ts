@@ -1,5 +1,6 @@
 /** OpenSSH as sessions are held for days: nothing but the connection, a shell at its prompt, an sftp client. */
 import type { Application, ClientNetwork, Session } from '../application.ts';
+import { shellSession } from '../shell.ts';
 
 const KEEP_ALIVE = ['-o', 'TCPKeepAlive=yes', '-o', 'ServerAliveInterval=1', '-o', 'ServerAliveCountMax=30'];
 const CONTROL = '/tmp/seamless-e2e-%p-%r';
@@ -37,21 +38,7 @@ export const applications: Application[] = [
   {
     ...common,
     name: 'OpenSSH, pty with a shell',
-    async connect(net): Promise<Session> {
-      const connection = net.start(ssh(net, '-tt', `root@${net.address}`));
-      await connection.ask('SECRET=$((6*7)); PS1=ready:; stty -echo\n', /ready:/);
-      let asked = 0;
-      return {
-        connection,
-        // The shell's own variable: it is the same shell.
-        request: async () =>
-          void (await connection.ask(
-            `echo $SECRET:${++asked}:$(ls -d /etc)\n`,
-            new RegExp(`42:${asked}:/etc\\r`),
-          )),
-        close: () => connection.close(),
-      };
-    },
+    connect: (net) => shellSession(net.start(ssh(net, '-tt', `root@${net.address}`))),
   },
   {
     ...common,

@@ -6,7 +6,7 @@ import { interval, readReport } from '../../../../orchestrator/idle/sample.ts';
 import { METERS } from '../../../../orchestrator/idle/signals.ts';
 import { nextRun, parseCrontab, parseSchedule } from '../../../../vm-agent/sample/crontab.ts';
 import { parseLease } from '../../../../vm-agent/sample/lease.ts';
-import { busyTime, createSampler, dirtiedBytes, diskBytes } from '../../../../vm-agent/sample/sample.ts';
+import { busyTime, createSampler, dirtiedBytes } from '../../../../vm-agent/sample/sample.ts';
 import {
   jobsOf,
   sessionsOf,
@@ -169,9 +169,6 @@ test('timers of systemd, jobs of at, and a DHCP lease are read as their tools wr
 
 test('counters are read from the kernel’s tables', () => {
   expect(busyTime('cpu  100 10 50 9000 800 5 5 70 20 0\ncpu0 1 1 1 1\n')).toBe(1700);
-  const disks =
-    ' 254 0 vda 10 0 100 5 20 0 200 9 0 0 0\n 254 1 vda1 1 1 1 1 1 1 1 1\n 7 0 loop0 9 9 9 9 9 9 9 9\n';
-  expect(diskBytes(disks)).toBe(300 * 512);
   expect(dirtiedBytes('nr_dirtied 3\nnr_written 4\n')).toBe(12_288);
   expect(dirtiedBytes('')).toBeNaN();
 });
