@@ -6,6 +6,7 @@
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { exec } from '../../common/exec.ts';
@@ -97,8 +98,13 @@ test('a profile with a mistake is refused before anything is touched, with its l
   expect((await show('vm1')).state).toBe('awake');
 }, 60_000);
 
-/** How often it has looked; it has read `content` then. */
+/** How often it has looked, asked until it has read `content`: it looks once a second. */
 async function looked(content = ''): Promise<number> {
-  const [, count] = await client.ask('?\n', new RegExp(`looked (\\d+) read ${content}`));
-  return Number(count);
+  const deadline = performance.now() + 10_000;
+  for (;;) {
+    const [, count, read = ''] = await client.ask('?\n', /looked (\d+) read (\S*)/);
+    if (read.startsWith(content)) return Number(count);
+    if (performance.now() > deadline) throw new Error(`Expected it to read “${content}”, got “${read}”`);
+    await delay(100);
+  }
 }
