@@ -76,8 +76,8 @@ export class Connection {
     ]);
     const pids = family(this.#child.pid ?? -1);
     const line = stdout.split('\n').find((text) => pids.some((pid) => text.includes(`pid=${pid},`)));
-    const since = /\blastack:(\d+)/.exec(line ?? '')?.[1];
-    if (since !== undefined) return Number(since);
+    // ss leaves out what is 0: acknowledged within this millisecond.
+    if (line) return Number(/\blastack:(\d+)/.exec(line)?.[1] ?? 0);
     const end = `${this.#ended ?? 'it runs still'}, having said ${JSON.stringify(this.#received.slice(-200))}`;
     throw new SeamlessError(
       'COMMAND_FAILED',

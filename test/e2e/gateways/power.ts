@@ -8,7 +8,7 @@ import type { GatewayStage } from './stage.ts';
 
 const OPERATION_MS = 60_000;
 const AWAKE_MS = 20_000;
-const SETTLE_MS = 4000;
+const SETTLE_MS = 15_000;
 const SETTLE_POLL_MS = 300;
 const POLL_MS = 30;
 

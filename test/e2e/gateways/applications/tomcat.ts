@@ -22,6 +22,8 @@ export const applications: Application[] = [
       const page = 'hello from <%= java.net.InetAddress.getLocalHost().getHostName() %>';
       await vm.shell(`echo '${page}' > /var/lib/tomcat10/webapps/ROOT${PAGE}`);
     },
+    // The access log is written out by the thread that looks every ten seconds.
+    isSettled: async (vm) => (await vm.shell('cat /var/log/tomcat10/localhost_access_log.*')).includes(PAGE),
     connect: async (net) => {
       const connection = net.tcp(PORT);
       await get(connection, PAGE);
