@@ -138,7 +138,8 @@ function timestampOf(line: string): Pick<Packet, 'timestamp'> {
   return found ? { timestamp: { value: Number(found[1]), echo: Number(found[2]) } } : {};
 }
 
-function listening(child: ChildProcess): Promise<void> {
+/** Resolves when the tcpdump in `child` captures; its standard error must be a pipe. */
+export function listening(child: ChildProcess): Promise<void> {
   return new Promise((resolve, reject) => {
     let said = '';
     child.stderr?.setEncoding('utf8').on('data', (text: string) => {

@@ -4,12 +4,12 @@
  *
  * All of it is in /proc/PID/stat: one small file per process, since under emulation every call counts.
  */
-import { readdirSync, readFileSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import type { GroupUsage, GuestUsage } from './api.ts';
 import { readBootId } from './checkpoint/network.ts';
 import { isContainer } from './container.ts';
 import { diskTraffic } from './disks.ts';
-import { readStat } from './gateway/snapshot.ts';
+import { eachProcess } from './gateway/snapshot.ts';
 
 const KERNEL_THREAD = 0x00200000;
 /** USER_HZ, the same on every Linux. */
@@ -45,28 +45,16 @@ export function readUsage(gateway: readonly number[], agent = process.pid): Omit
 }
 
 function readSamples(): Sample[] {
-  return readdirSync('/proc').flatMap((name) => {
-    const pid = Number(name);
-    if (!Number.isInteger(pid)) return [];
-    try {
-      const { program, fields } = readStat(pid);
-      const field = (index: number) => Number(fields[index]);
-      return [
-        {
-          pid,
-          parent: field(1),
-          program,
-          isKernelThread: (field(6) & KERNEL_THREAD) !== 0,
-          // Its own and that of the children it has reaped: what ran and ended in between is not missed.
-          cpuMs: (field(11) + field(12) + field(13) + field(14)) * TICK_MS,
-          reaped: field(8),
-          startedMs: field(19) * TICK_MS,
-        },
-      ];
-    } catch {
-      return []; // It has ended since the folder was read.
-    }
-  });
+  return eachProcess((pid, program, field) => ({
+    pid,
+    parent: field(1),
+    program,
+    isKernelThread: (field(6) & KERNEL_THREAD) !== 0,
+    // Its own and that of the children it has reaped: what ran and ended in between is not missed.
+    cpuMs: (field(11) + field(12) + field(13) + field(14)) * TICK_MS,
+    reaped: field(8),
+    startedMs: field(19) * TICK_MS,
+  }));
 }
 
 function descendants(samples: readonly Sample[], root: number): Set<number> {

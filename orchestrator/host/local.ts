@@ -9,6 +9,7 @@ import { createConnection } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { SeamlessError } from '../../common/errors.ts';
 import { exec } from '../../common/exec.ts';
+import { connected } from './connected.ts';
 import type { HostTransport } from './transport.ts';
 
 export interface LocalHostOptions {
@@ -34,23 +35,9 @@ export function localHost(options: LocalHostOptions = {}): HostTransport {
   };
 }
 
-function connectUnix(path: string, signal?: AbortSignal): Promise<Duplex> {
-  return new Promise((resolve, reject) => {
-    if (signal?.aborted) return reject(signal.reason);
-    const socket = createConnection({ path });
-    const aborted = () => socket.destroy(signal?.reason);
-    const settle = () => signal?.removeEventListener('abort', aborted);
-    signal?.addEventListener('abort', aborted, { once: true });
-    socket.once('error', (error) => {
-      settle();
-      reject(error);
-    });
-    socket.once('connect', () => {
-      settle();
-      socket.removeAllListeners('error');
-      resolve(socket);
-    });
-  });
+async function connectUnix(path: string, signal?: AbortSignal): Promise<Duplex> {
+  signal?.throwIfAborted();
+  return connected(createConnection({ path }), signal);
 }
 
 async function startDaemon(argv: [string, ...string[]], logFile: string, name: string) {

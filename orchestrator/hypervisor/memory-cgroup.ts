@@ -129,18 +129,22 @@ function isBusy(thrown: unknown): boolean {
 }
 
 function residents(host: HostTransport, procsFile: string): Pick<MemoryCgroup, 'resident' | 'mainProcess'> {
-  const read = async () => {
-    const pids = (await host.readFile(procsFile)).split('\n').filter(Boolean).map(Number);
-    const each = pids.map(async (pid) => {
-      const rollup = await host.readFile(`/proc/${pid}/smaps_rollup`).catch(() => '');
-      return { pid, bytes: Number(/^Rss:\s+(\d+) kB/m.exec(rollup)?.[1] ?? 0) * 1024 };
-    });
-    return Promise.all(each);
+  const pids = async () => (await host.readFile(procsFile)).split('\n').filter(Boolean).map(Number);
+  const bytesOf = async (pid: number) => {
+    const rollup = await host.readFile(`/proc/${pid}/smaps_rollup`).catch(() => '');
+    return { pid, bytes: Number(/^Rss:\s+(\d+) kB/m.exec(rollup)?.[1] ?? 0) * 1024 };
   };
   return {
-    resident: async () => (await read()).reduce((sum, { bytes }) => sum + bytes, 0),
+    async resident() {
+      const each = await Promise.all((await pids()).map(bytesOf));
+      return each.reduce((sum, { bytes }) => sum + bytes, 0);
+    },
     async mainProcess() {
-      const [main] = (await read()).sort((a, b) => b.bytes - a.bytes);
+      const all = await pids();
+      const [only] = all;
+      // As a rule there is one: a wake must not wait for the kernel to walk all its memory.
+      if (only !== undefined && all.length === 1) return only;
+      const [main] = (await Promise.all(all.map(bytesOf))).sort((a, b) => b.bytes - a.bytes);
       if (main) return main.pid;
       throw new SeamlessError(
         'HOST_UNREACHABLE',

@@ -14,6 +14,7 @@
 #include "guardian.h"
 #include "profile.h"
 #include "report.h"
+#include "signals.h"
 
 #include <errno.h>
 #include <getopt.h>
@@ -22,7 +23,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/signalfd.h>
 #include <unistd.h>
 
 struct options {
@@ -144,18 +144,6 @@ static bool obey(struct filter *filter, struct input *input)
 	return input->used < sizeof(input->text) - 1;
 }
 
-/* False when told to end. SIGCHLD only says that stops are waiting. */
-static bool take_signals(int signals)
-{
-	struct signalfd_siginfo taken[8];
-	ssize_t length = read(signals, taken, sizeof(taken));
-
-	for (ssize_t i = 0; i < length / (ssize_t)sizeof(taken[0]); i++)
-		if (taken[i].ssi_signo != SIGCHLD)
-			return false;
-	return true;
-}
-
 static void serve(struct filter *filter, int guardian_pidfd)
 {
 	struct input input = { .used = 0 };
@@ -167,7 +155,7 @@ static void serve(struct filter *filter, int guardian_pidfd)
 		if (poll(sources, sizeof(sources) / sizeof(sources[0]), -1) < 0 && errno != EINTR)
 			break;
 		if (sources[0].revents)
-			go_on = take_signals(filter->child_events);
+			go_on = !signals_tell_to_end(filter->child_events);
 		filter_handle_stops(filter);
 		if (sources[3].revents || sources[4].revents)
 			filter_handle_connections(filter);
@@ -202,7 +190,6 @@ int main(int argc, char **argv)
 	struct options options = parse(argc, argv);
 	struct cgroup cgroup;
 	struct guardian guardian;
-	sigset_t handled;
 
 	signal(SIGPIPE, SIG_IGN);
 	int error = cgroup_open(&cgroup, options.cgroup);
@@ -214,16 +201,11 @@ int main(int argc, char **argv)
 		report_error("open the cgroup", error);
 		return 1;
 	}
-	sigemptyset(&handled);
-	sigaddset(&handled, SIGCHLD);
-	sigaddset(&handled, SIGTERM);
-	sigaddset(&handled, SIGINT);
-	sigaddset(&handled, SIGHUP);
-	sigprocmask(SIG_BLOCK, &handled, NULL);
+	int child_events = signals_open();
 	struct filter filter = { .cgroup = &cgroup, .accept_triggers = options.accept_triggers, .gate_plan = options.gate,
 		.profile = options.profile,
 		.checks = -1, .guardian = guardian.pid,
-		.child_events = signalfd(-1, &handled, SFD_NONBLOCK | SFD_CLOEXEC) };
+		.child_events = child_events };
 	error = filter_seize(&filter, options.external_file);
 	if (error) {
 		report_error("seize", error);

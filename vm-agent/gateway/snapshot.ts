@@ -97,6 +97,22 @@ export function readStat(pid: number): { program: string; state: string; fields:
   return { program: text.slice(text.indexOf('(') + 1, end), state: fields[0] ?? '', fields };
 }
 
+/** Reads every process there is by `read`; one that ends meanwhile is left out. */
+export function eachProcess<T>(
+  read: (pid: number, program: string, field: (index: number) => number) => T,
+): T[] {
+  return readdirSync('/proc').flatMap((name) => {
+    const pid = Number(name);
+    if (!Number.isInteger(pid)) return [];
+    try {
+      const { program, fields } = readStat(pid);
+      return [read(pid, program, (index) => Number(fields[index]))];
+    } catch {
+      return []; // It has ended since the folder was read.
+    }
+  });
+}
+
 /** The unit of a cgroup: the first service or scope on its path. `-.slice` for what is in none. */
 export function unitOf(cgroup: string): string {
   return cgroup.split('/').find((part) => /\.(service|scope|socket|mount|swap)$/.test(part)) ?? '-.slice';

@@ -7,7 +7,7 @@ import { availableParallelism } from 'node:os';
 import type { GuestSample } from '../api.ts';
 import { isContainer } from '../container.ts';
 import { diskTraffic } from '../disks.ts';
-import { readStat, unitOf } from '../gateway/snapshot.ts';
+import { eachProcess, unitOf } from '../gateway/snapshot.ts';
 import { readUsage } from '../usage.ts';
 import { readLease } from './lease.ts';
 import { jobsOf, sessionsOf, type TerminalProcess } from './terminals.ts';
@@ -89,27 +89,15 @@ export function dirtiedBytes(vmstat: string): number {
 }
 
 function readProcesses(): TerminalProcess[] {
-  return readdirSync('/proc').flatMap((name) => {
-    const pid = Number(name);
-    if (!Number.isInteger(pid)) return [];
-    try {
-      const { program, fields } = readStat(pid);
-      const field = (index: number) => Number(fields[index]);
-      return [
-        {
-          pid,
-          program,
-          parent: field(1),
-          processGroup: field(2),
-          terminal: field(4),
-          foreground: field(5),
-          isWaiting: () => areThreadsWaiting(pid),
-        },
-      ];
-    } catch {
-      return []; // It has ended since the folder was read.
-    }
-  });
+  return eachProcess((pid, program, field) => ({
+    pid,
+    program,
+    parent: field(1),
+    processGroup: field(2),
+    terminal: field(4),
+    foreground: field(5),
+    isWaiting: () => areThreadsWaiting(pid),
+  }));
 }
 
 function areThreadsWaiting(pid: number): boolean {

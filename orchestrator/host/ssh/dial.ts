@@ -5,6 +5,7 @@
 import { spawn } from 'node:child_process';
 import { connect } from 'node:net';
 import { Duplex } from 'node:stream';
+import { connected } from '../connected.ts';
 
 export interface DialOptions {
   address: string;
@@ -22,26 +23,9 @@ export function dial({ address, port, netns }: DialOptions, signal: AbortSignal)
 }
 
 function dialHere(address: string, port: number, signal: AbortSignal): Promise<Duplex> {
-  return new Promise((resolve, reject) => {
-    const socket = connect({ host: address, port, noDelay: true });
-    const late = setTimeout(() => socket.destroy(new Error(`no answer in ${CONNECT_MS} ms`)), CONNECT_MS);
-    const aborted = () => socket.destroy(signal.reason);
-    const settle = () => {
-      clearTimeout(late);
-      signal.removeEventListener('abort', aborted);
-    };
-    signal.addEventListener('abort', aborted, { once: true });
-    if (signal.aborted) aborted();
-    socket.once('error', (error) => {
-      settle();
-      reject(error);
-    });
-    socket.once('connect', () => {
-      settle();
-      socket.removeAllListeners('error');
-      resolve(socket);
-    });
-  });
+  const socket = connect({ host: address, port, noDelay: true });
+  const late = setTimeout(() => socket.destroy(new Error(`no answer in ${CONNECT_MS} ms`)), CONNECT_MS);
+  return connected(socket, signal).finally(() => clearTimeout(late));
 }
 
 /** Resolves when the server has spoken, which in ssh it does first: before that nobody knows whether anybody answers. */

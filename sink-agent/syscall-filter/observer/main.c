@@ -12,6 +12,7 @@
 #include "../explain.h"
 #include "../profile.h"
 #include "../report.h"
+#include "../signals.h"
 #include "watching.h"
 
 #include <errno.h>
@@ -21,7 +22,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/signalfd.h>
 #include <unistd.h>
 
 struct options {
@@ -78,29 +78,13 @@ static bool obey(struct watching *watching)
 	return true;
 }
 
-static bool told_to_end(int signals)
-{
-	struct signalfd_siginfo taken[8];
-	ssize_t length = read(signals, taken, sizeof(taken));
-
-	for (ssize_t i = 0; i < length / (ssize_t)sizeof(taken[0]); i++)
-		if (taken[i].ssi_signo != SIGCHLD)
-			return true;
-	return false;
-}
-
 int main(int argc, char **argv)
 {
 	struct options options = parse(argc, argv);
-	sigset_t handled;
 
 	signal(SIGPIPE, SIG_IGN);
 	setvbuf(stdout, NULL, _IOLBF, 0);
-	sigemptyset(&handled);
-	for (size_t i = 0; i < 4; i++)
-		sigaddset(&handled, (int[]){ SIGCHLD, SIGTERM, SIGINT, SIGHUP }[i]);
-	sigprocmask(SIG_BLOCK, &handled, NULL);
-	struct pollfd sources[] = { { signalfd(-1, &handled, SFD_NONBLOCK | SFD_CLOEXEC), POLLIN, 0 }, { STDIN_FILENO, POLLIN, 0 } };
+	struct pollfd sources[] = { { signals_open(), POLLIN, 0 }, { STDIN_FILENO, POLLIN, 0 } };
 
 	struct watching *watching = watching_begin(options.pids, options.profile);
 	if (!watching) {
@@ -114,7 +98,7 @@ int main(int argc, char **argv)
 		int ready = left > 0 ? poll(sources, 2, (int)(left < 1000000 ? left : 1000000)) : 0;
 		go_on = left > 0 && (ready >= 0 || errno == EINTR);
 		if (ready > 0 && sources[0].revents)
-			go_on = !told_to_end(sources[0].fd);
+			go_on = !signals_tell_to_end(sources[0].fd);
 		if (go_on && ready > 0 && sources[1].revents)
 			go_on = obey(watching);
 	}
