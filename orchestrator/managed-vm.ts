@@ -97,6 +97,8 @@ export function manageVm(deps: ManagedVmDeps): ManagedVm & { start(): void; clos
     sink: () => deps.sinkAgent.call('status', { vm: vm.name }),
     reassert: ({ sinkPort, listeners }) => network.toSink(sinkPort, listeners),
     hypervisorLost: () => hypervisor.loss !== null,
+    hostLost: () => vmHost.reachability.loss,
+    sinkHostLost: () => deps.sinkHost.reachability.loss,
     watch: new WakeWatch({
       ...{ vm: vm.name, journal, log },
       usage: (asked) => vmAgent.call('usage', asked, { timeoutMs: 10_000 }),
@@ -108,9 +110,10 @@ export function manageVm(deps: ManagedVmDeps): ManagedVm & { start(): void; clos
   const hypervisor = new HypervisorWatch({
     ...{ vm: vm.name, qmp, journal, log },
     state: () => driver.state.kind,
+    hostLost: () => vmHost.reachability.loss !== null,
     onBack: () => driver.retryWake(),
   });
-  vmHost.onUp(() => driver.lookAgain());
+  vmHost.onUp(() => driver.retryWake());
   deps.sinkHost.onUp(() => driver.lookAgain());
 
   return {

@@ -5,6 +5,7 @@ import { SeamlessError } from '../../common/errors.ts';
 import type { Listener } from '../../criu/manifest.ts';
 import type { GatewayScan, ObservationReport } from '../../vm-agent/api.ts';
 import type { VmConfig } from '../config.ts';
+import type { HostLoss } from '../host/reachability.ts';
 import type { Journal } from '../saga/journal.ts';
 import type { Reply, VmDriver } from '../vm/driver.ts';
 import type { HypervisorLoss } from '../vm/hypervisor-watch.ts';
@@ -17,8 +18,13 @@ export interface VmSummary {
   host: string;
   sink: string;
   addresses: string[];
-  state: VmState['kind'];
+  /** `unknown` while its host can’t be reached: it may be as recorded, or not. What is under way, or stuck, is said as it is. */
+  state: VmState['kind'] | 'unknown';
+  /** What was recorded last, whether or not anybody can look. */
+  recordedState: VmState['kind'];
   since: string;
+  /** Set while its host can’t be reached: since when, why, and what to do. */
+  hostLost: HostLoss | null;
   /** Of the state’s own data: what runs, what waits, what is stuck and what to do. */
   operation: string | null;
   stuck: { step: string; code: string; message: string; next: string } | null;
@@ -125,7 +131,9 @@ function summaryOf({ config, driver, hypervisor }: ManagedVm): VmSummary {
     host,
     sink,
     addresses,
-    state: state.kind,
+    state: shownState(state.kind, driver.hostLost),
+    recordedState: state.kind,
+    hostLost: driver.hostLost,
     since: new Date(driver.since).toISOString(),
     operation: 'operation' in state ? state.operation : null,
     stuck:
@@ -135,6 +143,11 @@ function summaryOf({ config, driver, hypervisor }: ManagedVm): VmSummary {
     hypervisorLost: hypervisor.loss,
     listeners: 'parked' in state ? state.parked.listeners : [],
   };
+}
+
+/** At rest nothing says that the VM still is as it was; an operation knows what it does. */
+function shownState(kind: VmState['kind'], lost: HostLoss | null): VmSummary['state'] {
+  return lost && (kind === 'awake' || kind === 'parked') ? 'unknown' : kind;
 }
 
 async function detailOf(vm: ManagedVm, journal: Journal, gateways: boolean): Promise<VmDetail> {

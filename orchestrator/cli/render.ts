@@ -1,6 +1,7 @@
 /** What the CLI prints for people. Pure. */
 import type { ApiEvent } from '../api/events.ts';
 import type { VmDetail, VmSummary } from '../api/vms.ts';
+import type { HostLoss } from '../host/reachability.ts';
 import type { HypervisorLoss } from '../vm/hypervisor-watch.ts';
 import type { Operation } from '../vm/operation.ts';
 import type { Wake } from '../vm/state.ts';
@@ -10,14 +11,7 @@ import { gatewaysText } from './render-gateways.ts';
 
 export function vmTable(vms: readonly VmSummary[]): string {
   if (vms.length === 0) return 'No VM is registered.';
-  const rows = vms.map(({ name, state, since, host, sink, addresses, hypervisorLost }) => [
-    name,
-    hypervisorLost ? `${state}, QEMU gone` : state,
-    since,
-    host,
-    sink,
-    addresses.join(' '),
-  ]);
+  const rows = vms.map((vm) => [vm.name, stateWords(vm), vm.since, vm.host, vm.sink, vm.addresses.join(' ')]);
   return table([['VM', 'STATE', 'SINCE', 'HOST', 'SINK', 'ADDRESSES'], ...rows]);
 }
 
@@ -25,7 +19,7 @@ export function vmText(vm: VmDetail): string {
   const memory = vm.residentBytes === null ? 'unknown' : `${mebibytes(vm.residentBytes)} MiB`;
   const lines = [
     ['VM', vm.name],
-    ['state', `${vm.state} since ${vm.since}`],
+    ['state', `${stateWords(vm)} since ${vm.since}`],
     ['addresses', vm.addresses.join(' ')],
     ['host', `${vm.host}, sink server ${vm.sink}, template ${vm.template}`],
     ['QEMU', `${vm.qemuStatus ?? 'does not answer'}, resident memory ${memory}`],
@@ -34,6 +28,8 @@ export function vmText(vm: VmDetail): string {
     ...(vm.lastUnpark ? [['last unpark', operationLine(vm.lastUnpark)]] : []),
     ...(vm.lastWake && vm.lastWake.verdict !== 'not judged' ? [['', verdictLine(vm.lastWake)]] : []),
     ...(vm.wakes.false > 0 ? [['wakes', countLine(vm.wakes).replace('wakes so far: ', '')]] : []),
+    ...(vm.hostLost ? [['unreachable', hostLine(vm.hostLost)]] : []),
+    ...(vm.hostLost ? [['do', vm.hostLost.next]] : []),
     ...(vm.hypervisorLost ? [['lost', lossLine(vm.hypervisorLost)]] : []),
     ...(vm.hypervisorLost ? [['do', vm.hypervisorLost.next]] : []),
     ...(vm.stuck ? [['stuck', `at ${vm.stuck.step}: ${vm.stuck.message}`]] : []),
@@ -44,7 +40,8 @@ export function vmText(vm: VmDetail): string {
 
 /** Why the VM is as it is: its state, what woke it, what the clients saw of that, and whether it was needed. */
 export function explanation(vm: VmDetail): string {
-  const lines = [`${vm.name} is ${vm.state} since ${at(vm.since)}`];
+  const lines = [`${vm.name} is ${stateWords(vm)} since ${at(vm.since)}`];
+  if (vm.hostLost) lines.push(hostLine(vm.hostLost), vm.hostLost.next);
   if (vm.stuck) lines.push(`it got stuck at ${vm.stuck.step}: ${vm.stuck.message}`, vm.stuck.next);
   if (vm.hypervisorLost) lines.push(lossLine(vm.hypervisorLost), vm.hypervisorLost.next);
   if (vm.lastWake) lines.push(...wakeLines(vm.lastWake));
@@ -57,8 +54,10 @@ export function explanation(vm: VmDetail): string {
 
 /** The same as JSON (docs/wakes.md). */
 export function explained(vm: VmDetail): object {
-  const { name, state, since, stuck, hypervisorLost, lastPark, lastUnpark, lastWake, wakes } = vm;
-  return { vm: name, name, state, since, stuck, hypervisorLost, lastWake, wakes, lastPark, lastUnpark };
+  const { name, state, recordedState, since, stuck, hostLost, hypervisorLost } = vm;
+  const { lastPark, lastUnpark, lastWake, wakes } = vm;
+  const is = { state, recordedState, since, hostLost, stuck };
+  return { vm: name, name, ...is, hypervisorLost, lastWake, wakes, lastPark, lastUnpark };
 }
 
 /** `wakes so far: 3 needed, 1 false (by rule: file.name 1), 1 unknown` */
@@ -97,6 +96,17 @@ function waitedLine(all: number, requests: number, firstMs: number | null): stri
 
 function count(number: number, what: string): string {
   return number === 0 ? '' : `${number} ${what}${number === 1 ? '' : 's'}`;
+}
+
+/** `unknown, last parked`: who reads it sees that nobody can look, and what is known. */
+function stateWords({ state, recordedState, hostLost, hypervisorLost }: VmSummary): string {
+  const word = state === recordedState ? state : `${state}, last ${recordedState}`;
+  if (hostLost) return state === 'unknown' ? word : `${word}, host unreachable`;
+  return hypervisorLost ? `${word}, QEMU gone` : word;
+}
+
+function hostLine({ host, since, reason }: HostLoss): string {
+  return `its host ${host} can’t be reached (since ${at(since)}): ${reason}`;
 }
 
 function lossLine({ since, reason }: HypervisorLoss): string {

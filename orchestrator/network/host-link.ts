@@ -7,6 +7,7 @@ import { DatapathControl } from '../../ovs/datapath.ts';
 import { KeptConnection } from '../../ovs/openflow/kept-connection.ts';
 import { type OvsdbConnection, openOvsdb } from '../../ovs/ovsdb/connection.ts';
 import type { HostConfig } from '../config.ts';
+import { Reachability } from '../host/reachability.ts';
 import type { HostTransport } from '../host/transport.ts';
 import { hostTransport } from '../host/transport-config.ts';
 
@@ -15,6 +16,7 @@ export interface HostLink {
   readonly bridge: string;
   readonly openflow: KeptConnection;
   readonly datapath: DatapathControl;
+  readonly reachability: Reachability;
   ovsdb(): Promise<OvsdbConnection>;
   /** Called after each (re)connection to the bridge, which may have forgotten its flows. */
   onUp(listener: () => void): void;
@@ -22,9 +24,16 @@ export interface HostLink {
 }
 
 export function hostLink(config: HostConfig, log: Log): HostLink {
+  const reachability = new Reachability(config.name);
   const transport = hostTransport(config.name, config.transport, {
-    onUp: () => log.info('host.up', { host: config.name }),
-    onDown: (error) => log.warn('host.down', { host: config.name, error }),
+    onUp: () => {
+      reachability.back();
+      log.info('host.up', { host: config.name });
+    },
+    onDown: (error) => {
+      reachability.lost(error);
+      log.warn('host.down', { host: config.name, error });
+    },
   });
   const listeners = new Set<() => void>();
   const openflow = new KeptConnection({
@@ -45,6 +54,7 @@ export function hostLink(config: HostConfig, log: Log): HostLink {
     bridge: config.bridge,
     openflow,
     datapath,
+    reachability,
     async ovsdb() {
       const open = await database?.catch(() => null);
       if (open?.isOpen) return open;

@@ -10,6 +10,7 @@ import { randomBytes } from 'node:crypto';
 import { asSeamlessError, SeamlessError } from '../../common/errors.ts';
 import type { Log } from '../../common/log.ts';
 import type { SinkStatus } from '../../sink-agent/api.ts';
+import type { HostLoss } from '../host/reachability.ts';
 import type { SagaDefinition, SagaOutcome } from '../saga/definition.ts';
 import { createSaga, runSaga } from '../saga/engine.ts';
 import type { Journal, NewRecord } from '../saga/journal.ts';
@@ -38,6 +39,10 @@ export interface DriverDeps {
   reassert(parked: Parked): Promise<void>;
   /** Its QEMU has gone: a wake would only disturb the sink. */
   hypervisorLost(): boolean;
+  /** Set while its host can’t be reached: it is not parked, and a wake waits. */
+  hostLost(): HostLoss | null;
+  /** The same of its sink server: it is not parked. */
+  sinkHostLost(): HostLoss | null;
   /** Judges each wake by what the VM does afterwards. */
   watch: Pick<WakeWatch, 'begin' | 'resume' | 'leave' | 'stop'>;
   /** The journal can’t be written, or the engine has a defect: the process must end and recover. */
@@ -75,6 +80,11 @@ export class VmDriver {
     return this.#state;
   }
 
+  /** Set while its host can’t be reached: the state is then what it was when last seen. */
+  get hostLost(): HostLoss | null {
+    return this.#deps.hostLost();
+  }
+
   get since(): number {
     return this.#since;
   }
@@ -101,7 +111,9 @@ export class VmDriver {
 
   /** @throws SeamlessError when the request is denied */
   park(): Reply {
-    const decision = decide(this.#state, { type: 'park' });
+    const { hostLost, sinkHostLost } = this.#deps;
+    const lost = [hostLost(), sinkHostLost()].filter((loss) => loss !== null);
+    const decision = decide(this.#state, { type: 'park', lost });
     if (decision.kind === 'deny') throw this.#denied(decision);
     if (decision.kind === 'already') return { already: true, operation: decision.operation };
     const operation = this.#newOperation('park');
@@ -141,8 +153,7 @@ export class VmDriver {
     if (decision.kind !== 'accept') return this.#log.debug('wake.ignored', { state: this.#state.kind });
     this.#log.info('wake', { cause: wake.cause, detail: wake.trigger?.detail });
     if (decision.action === 'startUnpark') {
-      const mustWait = this.#retry.isWaiting || this.#deps.hypervisorLost();
-      if (!mustWait) this.#startUnpark(wake);
+      if (!this.#retry.isWaiting && this.#canWake()) this.#startUnpark(wake);
       else this.#wakeLater(wake);
       return;
     }
@@ -152,7 +163,7 @@ export class VmDriver {
   /** A wake that failed or had to wait is tried again, if anybody still wants the VM. */
   retryWake(): void {
     if (this.#stopped || this.#state.kind !== 'parked') return;
-    if (this.#pendingWake && !this.#deps.hypervisorLost()) this.#startUnpark(this.#pendingWake);
+    if (this.#pendingWake && this.#canWake()) this.#startUnpark(this.#pendingWake);
     else this.lookAgain();
   }
 
@@ -195,6 +206,10 @@ export class VmDriver {
   #sinkOwns(): boolean {
     const { kind } = this.#state;
     return kind === 'parked' || (kind === 'parking' && this.#state.phase === 'after-pivot');
+  }
+
+  #canWake(): boolean {
+    return !this.#deps.hypervisorLost() && this.#deps.hostLost() === null;
   }
 
   /** The first cause counts; later ones add nothing to it. */

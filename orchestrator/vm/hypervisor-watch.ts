@@ -5,6 +5,8 @@
  *   there ── connection lost ──▶ asking again ── refused twice ──▶ lost ── connected ──▶ there
  *                                    └── connected ──▶ there
  *
+ * While its host can't be reached nothing is known of QEMU: that is the host's loss (host/reachability.ts), not QEMU's.
+ *
  * A parked VM whose QEMU has gone loses its memory, not its gateway processes: its sink has them, the only copy, and goes on
  * answering. Nothing here touches the sink, and a wake that fails for want of a hypervisor leaves it as it was.
  */
@@ -28,6 +30,8 @@ export interface HypervisorWatchDeps {
   journal: Journal;
   log: Log;
   state(): VmState['kind'];
+  /** Then nothing is known of its QEMU, which is no loss. */
+  hostLost(): boolean;
   /** QEMU is there again after it was lost. */
   onBack?(): void;
   /** Milliseconds until the first further attempt and the longest until another one. */
@@ -71,20 +75,21 @@ export class HypervisorWatch {
   async #askAgain(): Promise<void> {
     if (this.#asking) return;
     this.#asking = true;
-    const { qmp, log, backoffMs = BACKOFF_MS } = this.#deps;
+    const { qmp, log, hostLost, backoffMs = BACKOFF_MS } = this.#deps;
     const { signal } = this.#ended;
-    for (let refusals = 0; !signal.aborted; ) {
+    for (let failures = 0, refusals = 0; !signal.aborted; ) {
       try {
         await qmp.connect();
         this.#back();
         break;
       } catch (thrown) {
         const { message } = asSeamlessError(thrown);
-        refusals += 1;
+        failures += 1;
+        refusals = hostLost() ? 0 : refusals + 1;
         if (refusals === REFUSALS && !signal.aborted) this.#lost(message);
         else log.debug('qmp.unreachable', { message });
       }
-      const waitMs = Math.min(backoffMs.most, backoffMs.first * 2 ** (refusals - 1));
+      const waitMs = Math.min(backoffMs.most, backoffMs.first * 2 ** (failures - 1));
       await delay(waitMs, undefined, { signal, ref: false }).catch(() => {});
     }
     this.#asking = false;

@@ -91,10 +91,30 @@ test('cut for ever: the VM stays parked and answered for, and says why it can’
   const { exitCode, json } = await seamless('unpark', 'vm1');
   expect(exitCode).not.toBe(0);
   expect(['HOST_UNREACHABLE', 'TIMEOUT']).toContain(json.error?.code);
-  expect((await show('vm1')).state).toBe('parked');
+  expect(await show('vm1')).toMatchObject({
+    state: 'unknown',
+    recordedState: 'parked',
+    hypervisorLost: null,
+  });
+  expect((await seamless('park', 'vm1')).json.error?.code).toBe('HOST_UNREACHABLE');
   await onHost('client', 'ping', '-c', '1', '-W', '5', '10.77.0.11');
   await mend();
   await expect.poll(async () => (await seamless('unpark', 'vm1')).exitCode, { timeout: 30_000 }).toBe(0);
+  expect(await show('vm1')).toMatchObject({ state: 'awake', hostLost: null });
+}, 120_000);
+
+test('cut while a VM is awake: it is unknown, a park is refused with the reason, and afterwards it is as it was', async () => {
+  await awaitState('vm1', 'awake', 30_000);
+  await cut();
+  await awaitState('vm1', 'unknown', 15_000);
+  const { json, stderr } = await seamless('park', 'vm1');
+  expect(json.error?.code).toBe('HOST_UNREACHABLE');
+  expect(stderr).toMatch(/not parked while hv can’t be reached/);
+  expect(await show('vm1')).toMatchObject({ recordedState: 'awake', lastPark: { status: 'succeeded' } });
+  await mend();
+  await awaitState('vm1', 'awake', 15_000);
+  await park();
+  expect(await knock()).toBe('SSH-2.0');
 }, 120_000);
 
 test('sshd restarted while a VM is parked: it wakes all the same', async () => {

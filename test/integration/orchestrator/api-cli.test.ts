@@ -17,7 +17,7 @@ import type { HypervisorLoss } from '../../../orchestrator/vm/hypervisor-watch.t
 import { synWake } from '../../../orchestrator/vm/wake.ts';
 import { temporaryFolder } from '../../unit/orchestrator/saga/suite.ts';
 import { World } from '../../unit/orchestrator/sagas/world.ts';
-import { drive, TRIGGER } from '../../unit/orchestrator/vm/driven.ts';
+import { type Driven, drive, TRIGGER } from '../../unit/orchestrator/vm/driven.ts';
 
 const CLI = join(import.meta.dirname, '../../../orchestrator/cli/main.ts');
 let world: World;
@@ -26,13 +26,14 @@ let journal: Journal;
 let socket: string;
 let client: ApiClient;
 let loss: HypervisorLoss | null;
+let unreachable: Driven['unreachable'];
 
 beforeEach(async () => {
   world = new World();
   const folder = temporaryFolder();
   socket = join(folder, 'seamless.sock');
   journal = openJournal(join(folder, 'journal.sqlite'));
-  driver = drive(world, journal).driver;
+  ({ driver, unreachable } = drive(world, journal));
   loss = null;
   const config = {
     name: 'vm1',
@@ -242,6 +243,27 @@ test('a VM whose QEMU has gone says so, and what to do', async () => {
   }
   expect(JSON.parse((await cli('show', 'vm1', '--json')).stdout)).toMatchObject({ hypervisorLost: loss });
   expect((await cli('list')).stdout).toContain('parked, QEMU gone');
+});
+
+test('a VM whose host can’t be reached is unknown, keeps what was recorded of it, and is not parked', async () => {
+  const lost = { host: 'hv', since: '2026-11-21T03:00:00.000Z', reason: 'no answer', next: 'Look at hv.' };
+  for (const recorded of ['awake', 'parked']) {
+    if (recorded === 'parked') await cli('park', 'vm1');
+    unreachable.vm = lost;
+    expect((await cli('list')).stdout).toContain(`unknown, last ${recorded} `);
+    for (const command of ['show', 'explain']) {
+      const { stdout } = await cli(command, 'vm1');
+      expect(stdout).toContain('its host hv can’t be reached (since 2026-11-21 03:00:00Z): no answer');
+      expect(stdout).toContain('Look at hv.');
+      const json = JSON.parse((await cli(command, 'vm1', '--json')).stdout);
+      expect(json).toMatchObject({ state: 'unknown', recordedState: recorded, hostLost: lost });
+    }
+    const { exitCode, stderr } = await cli('park', 'vm1');
+    expect(exitCode).toBe(8);
+    expect(stderr).toContain('HOST_UNREACHABLE: vm1: It is not parked while hv can’t be reached');
+    unreachable.vm = null;
+  }
+  expect(driver.state.kind).toBe('parked');
 });
 
 test('an unknown VM, operation or path is a problem with a code, and an exit code of its own', async () => {

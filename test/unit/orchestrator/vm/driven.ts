@@ -1,6 +1,7 @@
 /** A driver over the model of its ports (sagas/world.ts), with the guest’s readings that a test gives. */
 import { SeamlessError } from '../../../../common/errors.ts';
 import { silentLog } from '../../../../common/log.ts';
+import type { HostLoss } from '../../../../orchestrator/host/reachability.ts';
 import type { Journal } from '../../../../orchestrator/saga/journal.ts';
 import { parkSaga } from '../../../../orchestrator/sagas/park.ts';
 import { unparkSaga } from '../../../../orchestrator/sagas/unpark.ts';
@@ -42,6 +43,8 @@ export interface Driven {
   /** What was asked for. */
   asked: { gateway: number[]; client?: string }[];
   hypervisor: { lost: boolean };
+  /** Of the VM’s host and of its sink server. */
+  unreachable: { vm: HostLoss | null; sink: HostLoss | null };
 }
 
 export function drive(world: World, journal: Journal, over: { windowMs?: number } = {}): Driven {
@@ -50,6 +53,7 @@ export function drive(world: World, journal: Journal, over: { windowMs?: number 
   const readings: Driven['readings'] = [IDLE];
   const asked: Driven['asked'] = [];
   const hypervisor = { lost: false };
+  const unreachable: Driven['unreachable'] = { vm: null, sink: null };
   const watch = new WakeWatch({
     vm: 'vm1',
     journal,
@@ -73,10 +77,12 @@ export function drive(world: World, journal: Journal, over: { windowMs?: number 
     sink: () => ports.sinkAgent.call('status', { vm: 'vm1' }),
     reassert: ({ sinkPort, listeners }) => ports.network.toSink(sinkPort, listeners),
     hypervisorLost: () => hypervisor.lost,
+    hostLost: () => unreachable.vm,
+    sinkHostLost: () => unreachable.sink,
     watch,
     onFatal: (error) => {
       throw error;
     },
   });
-  return { driver, watch, readings, asked, hypervisor };
+  return { driver, watch, readings, asked, hypervisor, unreachable };
 }

@@ -12,6 +12,7 @@ import { takeViolations, World } from '../sagas/world.ts';
 import { drive, TRIGGER } from './driven.ts';
 
 const SYSCALL: Wake = { cause: 'syscall', at: '2026-11-21T03:00:00.000Z', trigger: TRIGGER };
+const LOST = { host: 'hv', since: '2026-11-21T03:00:00.000Z', reason: 'no answer', next: 'Look.' };
 const DEADLINE = { timeout: 5000, interval: 2 };
 
 test('a park and an unpark by hand leave the VM as it was', async () => {
@@ -211,6 +212,38 @@ test('a VM whose QEMU is known to have gone is not tried to be woken, and is onc
   expect(journal.all('vm1', 'wake')).toHaveLength(1);
 });
 
+test('a VM is not parked while its host, or its sink server’s, can’t be reached, and the reason is said', async () => {
+  const { driver, world, unreachable } = setUp();
+  for (const which of ['vm', 'sink'] as const) {
+    unreachable[which] = LOST;
+    expect(() => driver.park()).toThrow(
+      /not parked while hv can’t be reached \(since .*\): no answer\. Look/,
+    );
+    unreachable[which] = null;
+  }
+  expect(world.calls).toEqual([]);
+  driver.park();
+  await driver.idle();
+  expect(driver.state.kind).toBe('parked');
+});
+
+test('a wake waits while the host of its VM can’t be reached, and begins when that is back', async () => {
+  const { driver, journal, unreachable } = setUp();
+  driver.park();
+  await driver.idle();
+  unreachable.vm = LOST;
+  driver.wake(SYSCALL);
+  driver.retryWake();
+  await driver.idle();
+  expect(driver.state.kind).toBe('parked');
+  expect(journal.lastSaga('vm1', 'unpark')).toBeNull();
+  unreachable.vm = null;
+  driver.retryWake();
+  await driver.idle();
+  expect(driver.state.kind).toBe('awake');
+  expect(journal.all('vm1', 'wake')).toHaveLength(1);
+});
+
 test('a park that fails says why, and the VM is as before', async () => {
   const { driver, world, journal } = setUp();
   world.fault = (_call, name) => {
@@ -298,10 +331,10 @@ test('a packet that waits when the orchestrator comes back wakes the VM', async 
 function setUp(over: { world?: World; journal?: Journal } = {}) {
   const world = over.world ?? new World();
   const journal = over.journal ?? openJournal(':memory:');
-  const { driver, hypervisor } = drive(world, journal);
+  const { driver, hypervisor, unreachable } = drive(world, journal);
   driver.start();
   onTestFinished(() => driver.stop());
-  return { driver, world, journal, hypervisor };
+  return { driver, world, journal, hypervisor, unreachable };
 }
 
 /** Parked again, since the VM could not be switched on; the retry waits for the clock. */

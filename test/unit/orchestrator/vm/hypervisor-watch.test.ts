@@ -52,10 +52,23 @@ test('a QEMU that ended while the orchestrator was away is noticed at its start,
   expect(states(journal)).toEqual(['lost']);
 });
 
+test('while its host can’t be reached nobody says that QEMU has gone; once the host is back, it is asked', async () => {
+  const { journal, watch, host, refused } = setUp();
+  host.lost = true;
+  watch.start();
+  await refused(5);
+  expect(watch.loss).toBeNull();
+  expect(states(journal)).toEqual([]);
+  host.lost = false;
+  await vi.waitUntil(() => watch.loss !== null, DEADLINE);
+  watch.stop();
+});
+
 function setUp(over: { path?: string; journal?: Journal } = {}) {
   const path = over.path ?? join(temporaryFolder(), 'qmp.sock');
   const journal = over.journal ?? openJournal(':memory:');
   const calls: string[] = [];
+  const host = { lost: false };
   let attempts = 0;
   const connect = async () => {
     attempts += 1;
@@ -70,6 +83,7 @@ function setUp(over: { path?: string; journal?: Journal } = {}) {
     journal,
     log: silentLog,
     state: () => 'parked',
+    hostLost: () => host.lost,
     onBack: () => calls.push('back'),
     backoffMs: { first: 5, most: 20 },
   });
@@ -78,7 +92,7 @@ function setUp(over: { path?: string; journal?: Journal } = {}) {
     qmp.close();
   });
   const refused = (count: number) => vi.waitUntil(() => attempts >= count, DEADLINE);
-  return { path, journal, watch, calls, refused };
+  return { path, journal, watch, calls, host, refused };
 }
 
 async function startQemu(path: string): Promise<{ clients: Set<Socket>; end(): Promise<void> }> {

@@ -34,7 +34,8 @@ const EVENTS: VmEvent[] = [
   { type: 'sagaStuck', step: 's', error: ERROR, owner: { at: 'sink', parked: PARKED }, next: 'n' },
 ];
 const REQUESTS: Request[] = [
-  { type: 'park' },
+  { type: 'park', lost: [] },
+  { type: 'park', lost: [{ host: 'hv', since: 's', reason: 'r', next: 'n' }] },
   { type: 'unpark', force: false },
   { type: 'unpark', force: true },
   { type: 'wake' },
@@ -99,13 +100,13 @@ describe('a request', () => {
       }).join(' '),
     ]);
     expect(Object.fromEntries(answers)).toEqual({
-      awake: 'startPark already already already',
-      'parking before-pivot': 'already takeParkBack takeParkBack takeParkBack',
-      'parking after-pivot': 'already unparkAfterPark unparkAfterPark unparkAfterPark',
-      parked: 'already startUnpark startUnpark startUnpark',
-      unparking: 'VM_BUSY already already already',
-      'stuck vm': 'VM_STUCK VM_STUCK resumeUnwinding VM_STUCK',
-      'stuck sink': 'VM_STUCK VM_STUCK startUnpark VM_STUCK',
+      awake: 'startPark HOST_UNREACHABLE already already already',
+      'parking before-pivot': 'already already takeParkBack takeParkBack takeParkBack',
+      'parking after-pivot': 'already already unparkAfterPark unparkAfterPark unparkAfterPark',
+      parked: 'already HOST_UNREACHABLE startUnpark startUnpark startUnpark',
+      unparking: 'VM_BUSY VM_BUSY already already already',
+      'stuck vm': 'VM_STUCK VM_STUCK VM_STUCK resumeUnwinding VM_STUCK',
+      'stuck sink': 'VM_STUCK VM_STUCK VM_STUCK startUnpark VM_STUCK',
     });
   });
 });
