@@ -135,5 +135,8 @@ function report(ms: number): string {
 }
 
 function enter({ collector, policy }: Vm, text: string, atMs: number, monotonicMs: number): void {
-  collector.enter(readReport(JSON.parse(text), { payloadBytes: 100 }, atMs, monotonicMs), policy);
+  collector.enter(
+    readReport(JSON.parse(text), { payloadBytes: 100 }, { dirtyRate: 0 }, atMs, monotonicMs),
+    policy,
+  );
 }

@@ -59,7 +59,10 @@ async function serve(
     const request = JSON.parse(line) as { execute?: string; id?: unknown };
     id = request.id;
     const command = COMMANDS[request.execute ?? ''];
-    if (!command) throw new Error(`The command ${request.execute} has not been found`);
+    if (!command) {
+      const desc = `The command ${request.execute} has not been found`;
+      return say(client, { error: { class: 'CommandNotFound', desc }, id });
+    }
     const { answer, event } = await command(cgroup);
     say(client, { return: answer, id });
     if (event) for (const each of clients) say(each, { event, data: {}, timestamp: now() });

@@ -154,8 +154,8 @@ export interface VmAgentApi {
   setClock: { params: { epochMs: number }; result: { steppedMs: number } };
   /** `gateway`: PIDs of the processes that are counted apart; `client`: whose connection is looked at, `203.0.113.7:51312`. */
   usage: { params: { gateway: number[]; client?: string }; result: GuestUsage };
-  /** Every ten seconds, for idle detection. `gateway`: PIDs whose load is not counted as the VM's own. */
-  sample: { params: { gateway: number[] }; result: GuestSample };
+  /** Every ten seconds, for idle detection. */
+  sample: { params: Record<string, never>; result: GuestSample };
   memory: { params: { dropCaches?: boolean }; result: { totalBytes: number; availableBytes: number } };
 }
 

@@ -13,7 +13,7 @@ import { readBootId, readNetwork } from './checkpoint/network.ts';
 import { sentTo } from './client-traffic.ts';
 import { isContainer } from './container.ts';
 import type { AgentContext } from './context.ts';
-import { discover } from './gateway/scan.ts';
+import { discover, gatewayPids } from './gateway/scan.ts';
 import { readMemory } from './memory.ts';
 import { createObserver } from './observe.ts';
 import { dummyRestore } from './restore/dummy-restore.ts';
@@ -31,7 +31,7 @@ export function createService(context: AgentContext): {
   const { images, state } = context;
   const exclusively = createQueue();
   const observer = createObserver(context.helpers.observer);
-  const sampler = createSampler();
+  const sampler = createSampler(() => gatewayPids(context.managementAddress));
   const stateOf = (imageId: string) => state.read().images[imageId] ?? null;
 
   const handlers: RpcHandlers<VmAgentApi> = {
@@ -116,7 +116,7 @@ export function createService(context: AgentContext): {
       await exec(['date', '--utc', '--set', `@${(Date.now() + steppedMs) / 1000}`]);
       return { steppedMs };
     },
-    sample: ({ gateway }) => sampler.sample(gateway),
+    sample: () => sampler.sample(),
     async usage({ gateway, client = '' }) {
       if (!Array.isArray(gateway) || !gateway.every(Number.isSafeInteger))
         throw new SeamlessError('REQUEST_INVALID', 'Expected gateway as a list of PIDs');

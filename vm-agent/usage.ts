@@ -15,11 +15,12 @@ const KERNEL_THREAD = 0x00200000;
 /** USER_HZ, the same on every Linux. */
 const TICK_MS = 10;
 
-interface Sample {
+export interface ProcessUsage {
   pid: number;
   parent: number;
   program: string;
   isKernelThread: boolean;
+  /** Its own and that of the children it has reaped: what ran and ended in between is not missed. */
   cpuMs: number;
   reaped: number;
   startedMs: number;
@@ -27,9 +28,7 @@ interface Sample {
 
 /** @param gateway PIDs of the gateway processes; @param agent of the agent itself */
 export function readUsage(gateway: readonly number[], agent = process.pid): Omit<GuestUsage, 'clientBytes'> {
-  const samples = readSamples();
-  const mine = descendants(samples, agent);
-  const counted = samples.filter(({ pid, isKernelThread }) => !isKernelThread && !mine.has(pid));
+  const counted = readProcessUsage(agent).all;
   const members = new Set(gateway);
   const others = counted.filter(({ pid }) => !members.has(pid));
   const [newest] = others.toSorted((a, b) => b.startedMs - a.startedMs);
@@ -44,20 +43,27 @@ export function readUsage(gateway: readonly number[], agent = process.pid): Omit
   };
 }
 
-function readSamples(): Sample[] {
-  return eachProcess((pid, program, field) => ({
-    pid,
-    parent: field(1),
-    program,
-    isKernelThread: (field(6) & KERNEL_THREAD) !== 0,
-    // Its own and that of the children it has reaped: what ran and ended in between is not missed.
-    cpuMs: (field(11) + field(12) + field(13) + field(14)) * TICK_MS,
-    reaped: field(8),
-    startedMs: field(19) * TICK_MS,
-  }));
+/** Of all processes but the kernel's and the agent's, and of the agent itself. */
+export function readProcessUsage(agent = process.pid): { all: ProcessUsage[]; agent: ProcessUsage | null } {
+  const samples = eachProcess(
+    (pid, program, field): ProcessUsage => ({
+      pid,
+      parent: field(1),
+      program,
+      isKernelThread: (field(6) & KERNEL_THREAD) !== 0,
+      cpuMs: (field(11) + field(12) + field(13) + field(14)) * TICK_MS,
+      reaped: field(8),
+      startedMs: field(19) * TICK_MS,
+    }),
+  );
+  const mine = descendants(samples, agent);
+  return {
+    all: samples.filter(({ pid, isKernelThread }) => !isKernelThread && !mine.has(pid)),
+    agent: samples.find(({ pid }) => pid === agent) ?? null,
+  };
 }
 
-function descendants(samples: readonly Sample[], root: number): Set<number> {
+function descendants(samples: readonly ProcessUsage[], root: number): Set<number> {
   const found = new Set([root]);
   for (let before = 0; before !== found.size; ) {
     before = found.size;
@@ -66,7 +72,7 @@ function descendants(samples: readonly Sample[], root: number): Set<number> {
   return found;
 }
 
-function sum(samples: readonly Sample[]): GroupUsage {
+function sum(samples: readonly ProcessUsage[]): GroupUsage {
   return {
     cpuMs: samples.reduce((total, { cpuMs }) => total + cpuMs, 0),
     reaped: samples.reduce((total, { reaped }) => total + reaped, 0),

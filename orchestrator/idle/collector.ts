@@ -7,16 +7,14 @@ import type { Policy } from './policy/policy.ts';
 import { Runs } from './runs.ts';
 import { interval, type Reading, readReport } from './sample.ts';
 
-/** Where reports come from. Both give unchecked answers, and may fail: then nothing is known. */
+/** Where reports come from (report-source.ts). All give unchecked answers, and may fail: then nothing is known. */
 export interface ReportSource {
   /** The vm-agent's `sample`. */
   guest(signal: AbortSignal): Promise<unknown>;
-  /**
-   * `{payloadBytes}`: what the switch counted to and from the VM, without trivial traffic. A switch can't tell a packet's length, but its flags:
-   * of TCP the bytes of flows that match `tcp_flags=+psh`, which each write ends with, and neither bare ACKs, keep-alives nor scans have;
-   * of UDP all; nothing of ICMP and ARP; and nothing of the policy's `healthChecks`, by flows of a higher priority.
-   */
+  /** `{payloadBytes}`: what the switch counted to and from the VM, without trivial traffic (ovs/payload-flows.ts). */
   network(signal: AbortSignal): Promise<unknown>;
+  /** `{dirtyRate}`: bytes of memory per second that the guest writes to; `'none'` from a hypervisor that can't tell. */
+  hypervisor(signal: AbortSignal): Promise<unknown>;
 }
 
 export const SAMPLE_EVERY_MS = 10_000;
@@ -36,13 +34,14 @@ export class Collector {
     this.history = VmHistory.restore(now, phase, kept, new Runs(USUAL_RUNS));
   }
 
-  /** Asks both sources, and enters what they say. Never throws. */
+  /** Asks all sources, and enters what they say. Never throws. */
   async collect(source: ReportSource, policy: Policy): Promise<void> {
     const signal = AbortSignal.timeout(ANSWER_WITHIN_MS);
-    const [guest, network] = await Promise.allSettled([source.guest(signal), source.network(signal)]);
-    const told = (result: PromiseSettledResult<unknown>) =>
-      result.status === 'fulfilled' ? result.value : null;
-    this.enter(readReport(told(guest), told(network), Date.now(), performance.now()), policy);
+    const asked = [source.guest(signal), source.network(signal), source.hypervisor(signal)];
+    const [guest, network, hypervisor] = (await Promise.allSettled(asked)).map((result) =>
+      result.status === 'fulfilled' ? result.value : null,
+    );
+    this.enter(readReport(guest, network, hypervisor, Date.now(), performance.now()), policy);
   }
 
   enter(reading: Reading, policy: Policy): void {

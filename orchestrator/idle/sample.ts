@@ -25,6 +25,8 @@ export interface Reading {
   diskBytes: number | null;
   dirtiedBytes: number | null;
   payloadBytes: number | null;
+  /** Bytes of memory per second, as the hypervisor measured it in the interval before; `none`: it can't. */
+  dirtyRate: number | 'none' | null;
   /** Of each session, how long ago somebody typed. */
   sessionsIdleMs: readonly number[] | null;
   jobs: number | null;
@@ -47,9 +49,17 @@ const LAST_MS = 7.3e12;
  * What an agent and the switch said, unchecked, as a reading.
  * @param guest the answer of the vm-agent's `sample` (vm-agent/api.ts); null when it gave none
  * @param network counters of the VM's payload, without trivial traffic
+ * @param hypervisor how fast the guest writes to its memory
  */
-export function readReport(guest: unknown, network: unknown, atMs: number, monotonicMs: number): Reading {
+export function readReport(
+  guest: unknown,
+  network: unknown,
+  hypervisor: unknown,
+  atMs: number,
+  monotonicMs: number,
+): Reading {
   const told = asRecord(guest);
+  const { dirtyRate } = asRecord(hypervisor);
   const { bootId, sessions, timers, lease, jobs } = told;
   return {
     atMs,
@@ -63,6 +73,7 @@ export function readReport(guest: unknown, network: unknown, atMs: number, monot
     diskBytes: amount(told.diskBytes),
     dirtiedBytes: amount(told.dirtiedBytes),
     payloadBytes: amount(asRecord(network).payloadBytes),
+    dirtyRate: dirtyRate === 'none' ? 'none' : amount(dirtyRate, MOST_BYTES_PER_S),
     sessionsIdleMs: listOf(sessions, (session) => amount(asRecord(session).idleMs)),
     jobs: Array.isArray(jobs)
       ? (listOf(jobs, (job) => (typeof job === 'string' ? job : null))?.length ?? null)
@@ -115,7 +126,11 @@ const RATE: Record<Meter, (before: Reading, after: Reading, ms: number) => numbe
   },
   network: (before, after, ms) => perSecond(difference(before.payloadBytes, after.payloadBytes), ms),
   disk: (before, after, ms) => perSecond(difference(before.diskBytes, after.diskBytes), ms),
-  dirty: (before, after, ms) => perSecond(difference(before.dirtiedBytes, after.dirtiedBytes), ms),
+  dirty(before, after, ms) {
+    // The guest counts what it writes to files; only the hypervisor sees all memory.
+    const files = perSecond(difference(before.dirtiedBytes, after.dirtiedBytes), ms);
+    return after.dirtyRate === 'none' ? files : Math.max(files, after.dirtyRate ?? Number.NaN);
+  },
   sessions: (_before, { sessionsIdleMs }, ms) =>
     sessionsIdleMs === null ? Number.NaN : sessionsIdleMs.filter((idleMs) => idleMs <= ms).length,
   jobs: (_before, { jobs }) => jobs ?? Number.NaN,

@@ -34,6 +34,8 @@ export interface Match {
   arpOp?: number;
   arpSenderIp?: string;
   arpTargetIp?: string;
+  /** This bit of register 15 is not set; see the action `mark`. */
+  unmarked?: number;
 }
 
 const CLASS_NXM1 = 0x0001;
@@ -41,8 +43,9 @@ const CLASS_BASIC = 0x8000;
 const CLASS_EXPERIMENTER = 0xffff;
 const NXM_TCP_FLAGS = 34;
 const OXM_TCP_FLAGS = 42;
+const NXM_REGISTER_15 = 15;
 
-type PlainField = Exclude<keyof Match, 'tcpFlags'>;
+type PlainField = Exclude<keyof Match, 'tcpFlags' | 'unmarked'>;
 interface FieldCodec {
   field: number;
   encode(value: never): Buffer;
@@ -102,6 +105,10 @@ export function encodeMatch(match: Match): Buffer {
     const { value, mask } = match.tcpFlags;
     parts.push(oxm(CLASS_NXM1, NXM_TCP_FLAGS, true, Buffer.concat([u16.encode(value), u16.encode(mask)])));
   }
+  if (match.unmarked !== undefined) {
+    const mask = Buffer.concat([u32.encode(0), u32.encode(2 ** match.unmarked)]);
+    parts.push(oxm(CLASS_NXM1, NXM_REGISTER_15, true, mask));
+  }
   const fields = Buffer.concat(parts);
   const length = 4 + fields.length;
   const header = Buffer.alloc(4);
@@ -137,6 +144,10 @@ function readField(match: Match, oxmClass: number, field: number, masked: boolea
   if (isTcpFlags) {
     const payload = experimenter ? bytes.subarray(4) : bytes;
     match.tcpFlags = { value: payload.readUInt16BE(0), mask: masked ? payload.readUInt16BE(2) : 0xfff };
+    return;
+  }
+  if (oxmClass === CLASS_NXM1 && field === NXM_REGISTER_15 && masked) {
+    match.unmarked = Math.log2(bytes.readUInt32BE(4));
     return;
   }
   if (oxmClass !== CLASS_BASIC) return;

@@ -26,6 +26,16 @@ export interface PortCounters {
   bytes: number;
 }
 
+/** What a flow has matched since it was made, without what it is. */
+export interface FlowCounters {
+  cookie: bigint;
+  priority: number;
+  /** Since when the flow is there. */
+  seconds: number;
+  packets: number;
+  bytes: number;
+}
+
 export interface FlowFilter {
   cookie?: bigint;
   cookieMask?: bigint;
@@ -38,6 +48,24 @@ const PORT_DESC = 13;
 const APPLY_ACTIONS = 4;
 
 export async function readFlows(connection: OpenFlowConnection, filter: FlowFilter = {}): Promise<Flow[]> {
+  return (await readFlowEntries(connection, filter)).map(decodeFlow);
+}
+
+/** As `readFlows`, at a fraction of its cost: for those who ask for many flows every few seconds. */
+export async function readFlowCounters(
+  connection: OpenFlowConnection,
+  filter: FlowFilter,
+): Promise<FlowCounters[]> {
+  return (await readFlowEntries(connection, filter)).map((bytes) => ({
+    cookie: bytes.readBigUInt64BE(24),
+    priority: bytes.readUInt16BE(12),
+    seconds: bytes.readUInt32BE(4) + bytes.readUInt32BE(8) / 1e9,
+    packets: Number(bytes.readBigUInt64BE(32)),
+    bytes: Number(bytes.readBigUInt64BE(40)),
+  }));
+}
+
+async function readFlowEntries(connection: OpenFlowConnection, filter: FlowFilter): Promise<Buffer[]> {
   const request = Buffer.alloc(32);
   request.writeUInt8(0xff, 0); // all tables
   request.writeUInt32BE(PORT.any, 4);
@@ -46,7 +74,7 @@ export async function readFlows(connection: OpenFlowConnection, filter: FlowFilt
   request.writeBigUInt64BE(filter.cookieMask ?? 0n, 24);
   const body = Buffer.concat([request, encodeMatch(filter.match ?? {})]);
   const parts = await connection.requestParts(multipart(FLOW, body));
-  return parts.flatMap((part) => entries(part, (bytes) => bytes.readUInt16BE(0)).map(decodeFlow));
+  return parts.flatMap((part) => entries(part, (bytes) => bytes.readUInt16BE(0)));
 }
 
 export async function readPorts(connection: OpenFlowConnection): Promise<Port[]> {

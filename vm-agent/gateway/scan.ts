@@ -30,7 +30,13 @@ export async function discover(managementAddress: string, unitReader: UnitReader
   return isOdd ? look(managementAddress, unitReader) : found;
 }
 
-async function look(managementAddress: string, unitReader: UnitReader): Promise<Discovery> {
+/** PIDs of the gateway set alone, without a word on whether it can move. */
+export async function gatewayPids(managementAddress: string): Promise<ReadonlySet<number>> {
+  const { set } = await lookAtSet(managementAddress);
+  return new Set(set.members.keys());
+}
+
+async function lookAtSet(managementAddress: string) {
   const [network, snapshot] = await Promise.all([readNetwork(managementAddress), readSnapshot()]);
   const options = {
     agent: process.pid,
@@ -40,7 +46,11 @@ async function look(managementAddress: string, unitReader: UnitReader): Promise<
     ),
     managementAddress,
   };
-  const set = gatewaySet(snapshot, options);
+  return { network, snapshot, options, set: gatewaySet(snapshot, options) };
+}
+
+async function look(managementAddress: string, unitReader: UnitReader): Promise<Discovery> {
+  const { network, snapshot, options, set } = await lookAtSet(managementAddress);
   const details = new Map<number, ProcessDetails>();
   const templateMadeAt = statSync(TEMPLATE, { throwIfNoEntry: false })?.ctimeMs ?? null;
   for (const pid of set.members.keys()) {

@@ -1,15 +1,17 @@
 /**
  * What the guest shows of being used, every ten seconds: counters since the boot, people at terminals, jobs, and what it will do by itself.
- * The agent's own work is left out of the CPU time. What costs a process, timers and lease, is asked once a minute, and when one has passed.
+ * The agent's own work is left out of the CPU time. What costs a process, timers, lease and gateway processes, is asked once a minute, and when one has passed.
  */
 import { readdirSync, readFileSync, statSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import type { GuestSample } from '../api.ts';
+import { readBootId } from '../checkpoint/network.ts';
 import { isContainer } from '../container.ts';
 import { diskTraffic } from '../disks.ts';
 import { eachProcess, unitOf } from '../gateway/snapshot.ts';
-import { readUsage } from '../usage.ts';
+import { readProcessUsage } from '../usage.ts';
 import { readLease } from './lease.ts';
+import { LoadMeter } from './load.ts';
 import { jobsOf, sessionsOf, type TerminalProcess } from './terminals.ts';
 import { type Plans, readPlans } from './timers.ts';
 import { isWaiting } from './waiting.ts';
@@ -20,14 +22,16 @@ const PAGE_BYTES = 4096;
 const PLANS_LAST_MS = 60_000;
 
 export interface Sampler {
-  /** @param gateway PIDs of the gateway processes, whose load is not counted as the VM's own */
-  sample(gateway: readonly number[]): Promise<GuestSample>;
+  sample(): Promise<GuestSample>;
 }
 
 type Lease = { expiresMs: number } | null | undefined;
 
-export function createSampler(): Sampler {
+/** @param gatewayPids looks for the gateway processes, whose load is not counted as the VM's own */
+export function createSampler(gatewayPids: () => Promise<ReadonlySet<number>>): Sampler {
+  const load = new LoadMeter();
   let busyMs = 0;
+  let gateway: ReadonlySet<number> = new Set();
   let plans: (Plans & { lease: Lease }) | null = null;
   let plansAt = 0;
 
@@ -35,30 +39,30 @@ export function createSampler(): Sampler {
     const hasPassed = plans?.timers?.some(({ atMs }) => atMs > plansAt && atMs <= now) ?? true;
     // A clock that was set back makes them old, too.
     if (plans && !hasPassed && Math.abs(now - plansAt) < PLANS_LAST_MS) return plans;
-    const [read, lease] = await Promise.all([readPlans(now), readLease(now)]);
+    const [read, lease, pids] = await Promise.all([readPlans(now), readLease(now), gatewayPids()]);
+    gateway = pids;
     plans = { ...read, lease };
     plansAt = now;
     return plans;
   };
 
   return {
-    async sample(gateway) {
+    async sample() {
       const { timers, scheduledUnits, lease } = await plansOf(Date.now());
       const processes = readProcesses();
-      const usage = readUsage(gateway);
-      const { user, system } = process.cpuUsage();
+      const { all, agent } = readProcessUsage();
       const allMs = isContainer()
-        ? usage.gateway.cpuMs + usage.others.cpuMs
-        : busyTime(readText('/proc/stat'));
-      // Of two clocks of unlike grain the difference may tremble; a counter must not.
-      busyMs = Math.max(busyMs, isContainer() ? allMs : allMs - (user + system) / 1000);
+        ? all.reduce((sum, { cpuMs }) => sum + cpuMs, 0)
+        : busyTime(readText('/proc/stat')) - (agent?.cpuMs ?? 0);
+      // Of two clocks of unlike grain the difference may tremble, and who ends may take its time along; a counter must not go back.
+      busyMs = Math.max(busyMs, allMs);
       return {
-        bootId: usage.bootId,
+        bootId: readBootId(),
         epochMs: Date.now(),
-        uptimeMs: usage.uptimeMs,
+        uptimeMs: uptimeMs(),
         cpus: availableParallelism(),
         cpuBusyMs: busyMs,
-        loadMs: usage.others.cpuMs,
+        loadMs: load.read(all, gateway),
         diskBytes: isContainer() ? 0 : diskBytes(),
         dirtiedBytes: isContainer() ? 0 : dirtiedBytes(readText('/proc/vmstat')),
         sessions: sessionsOf(processes, terminalIdleMs),
@@ -76,6 +80,10 @@ export function busyTime(stat: string): number {
     .split(' ')
     .map(Number);
   return (user + nice + system + irq + softirq) * TICK_MS;
+}
+
+function uptimeMs(): number {
+  return Math.round(Number(readText('/proc/uptime').split(' ')[0]) * 1000);
 }
 
 function diskBytes(): number {

@@ -7,6 +7,7 @@ import { METERS, type Meter } from '../../../../orchestrator/idle/signals.ts';
 import { random } from '../../../../orchestrator/idle/simulate/random.ts';
 import { MINUTE, POLICY, START } from './histories.ts';
 
+const NO_DIRTY = { dirtyRate: 'none' };
 const BOOT = '5f0c2d1e-0000-4000-8000-000000000001';
 
 /** What an idle guest with two CPUs says, so many milliseconds after `START`. */
@@ -31,7 +32,8 @@ const report = (
   ms: number,
   changed: Record<string, unknown> = {},
   network: unknown = { payloadBytes: 100 },
-): Reading => readReport(guest(ms, changed), network, START + ms, 7_000_000 + ms);
+  hypervisor: unknown = NO_DIRTY,
+): Reading => readReport(guest(ms, changed), network, hypervisor, START + ms, 7_000_000 + ms);
 const value = (sample: Sample | null, meter: Meter) => sample?.values[METERS.indexOf(meter)];
 const between = (changed: Record<string, unknown>, network?: unknown) =>
   interval(report(0), report(10_000, changed, network)) as Sample;
@@ -47,6 +49,17 @@ test('two reports make one interval of rates', () => {
     METERS.map((meter) => [meter, Math.round((value(sample, meter) as number) * 100) / 100]),
   );
   expect(got).toEqual({ cpu: 1, network: 100, disk: 1000, sessions: 1, jobs: 1, load: 0.2, dirty: 1000 });
+});
+
+test('the hypervisor sees all memory, the guest only what it writes to files', () => {
+  const dirty = (hypervisor: unknown) =>
+    value(interval(report(0), report(10_000, {}, undefined, hypervisor)), 'dirty');
+  expect(dirty({ dirtyRate: 5_000_000 })).toBe(5_000_000);
+  expect(dirty({ dirtyRate: 0 })).toBe(1000);
+  // One that can't tell is no reason for doubt; one that could, and doesn't, is.
+  expect(dirty({ dirtyRate: 'none' })).toBe(1000);
+  for (const nothing of [null, {}, { dirtyRate: null }, { dirtyRate: -1 }, { dirtyRate: 1e30 }])
+    expect(dirty(nothing)).toBeNaN();
 });
 
 test('a late report costs nothing, one that is much too late leaves a hole', () => {
@@ -119,7 +132,7 @@ describe('nothing is known of an interval in which', () => {
 
   test('the agent said nothing', () => {
     for (const nothing of [null, undefined, '', 'busy', 7, [], {}]) {
-      const silent = readReport(nothing, nothing, START + 10_000, 7_010_000);
+      const silent = readReport(nothing, nothing, nothing, START + 10_000, 7_010_000);
       const sample = interval(report(0), silent) as Sample;
       expect(allUnknown(sample)).toBe(true);
       expect(sample).toMatchObject({ timers: null, leaseMs: null });
@@ -190,7 +203,8 @@ describe('an agent that', () => {
     for (; ms <= minutes * MINUTE; ms += 10_000) {
       const changed = changedAt(ms);
       const said = changed && guest(ms, changed);
-      collector.enter(readReport(said, { payloadBytes: 100 }, START + ms, 7_000_000 + ms), POLICY);
+      const reading = readReport(said, { payloadBytes: 100 }, NO_DIRTY, START + ms, 7_000_000 + ms);
+      collector.enter(reading, POLICY);
     }
     return decide(collector.history, POLICY, START + ms - 10_000);
   }
@@ -221,6 +235,7 @@ describe('an agent that', () => {
     const source = {
       guest: () => Promise.reject(new Error('timeout')),
       network: async () => ({ payloadBytes: 1 }),
+      hypervisor: async () => NO_DIRTY,
     };
     await collector.collect(source, POLICY);
     await collector.collect(source, POLICY);

@@ -6,6 +6,7 @@ import { interval, readReport } from '../../../../orchestrator/idle/sample.ts';
 import { METERS } from '../../../../orchestrator/idle/signals.ts';
 import { nextRun, parseCrontab, parseSchedule } from '../../../../vm-agent/sample/crontab.ts';
 import { parseLease } from '../../../../vm-agent/sample/lease.ts';
+import { LoadMeter } from '../../../../vm-agent/sample/load.ts';
 import { busyTime, createSampler, dirtiedBytes } from '../../../../vm-agent/sample/sample.ts';
 import {
   jobsOf,
@@ -167,6 +168,26 @@ test('timers of systemd, jobs of at, and a DHCP lease are read as their tools wr
   expect(parseLease(address({ valid_life_time: 4294967295 }), 1000)).toBeNull();
 });
 
+test('load is what others than gateway processes have done since, whoever comes into the gateway set, leaves it, or ends', () => {
+  const meter = new LoadMeter();
+  const read = (times: Record<number, number>, ...gateway: number[]) =>
+    meter.read(
+      Object.entries(times).map(([pid, cpuMs]) => ({ pid: Number(pid), cpuMs })),
+      new Set(gateway),
+    );
+  expect(read({ 1: 500, 10: 100, 20: 900 }, 20)).toBe(0);
+  expect(read({ 1: 510, 10: 130, 20: 999 }, 20)).toBe(40);
+  // A session that was not known to be a gateway process yet, then ends.
+  expect(read({ 1: 510, 10: 130, 20: 999, 30: 50 }, 20)).toBe(90);
+  expect(read({ 1: 510, 10: 130, 20: 999, 30: 70 }, 20, 30)).toBe(90);
+  expect(read({ 1: 520, 10: 130, 20: 1069 }, 20)).toBe(100);
+  // A child of 10 that worked for 200 ms has come and gone; then 10 is reaped by 1.
+  expect(read({ 1: 520, 10: 330, 20: 1069 }, 20)).toBe(300);
+  expect(read({ 1: 850, 20: 1069 }, 20)).toBe(300);
+  // Whoever nobody reaps takes its time along.
+  expect(read({ 1: 100, 20: 1069 }, 20)).toBe(300);
+});
+
 test('counters are read from the kernel’s tables', () => {
   expect(busyTime('cpu  100 10 50 9000 800 5 5 70 20 0\ncpu0 1 1 1 1\n')).toBe(1700);
   expect(dirtiedBytes('nr_dirtied 3\nnr_written 4\n')).toBe(12_288);
@@ -174,15 +195,15 @@ test('counters are read from the kernel’s tables', () => {
 });
 
 test('two samples of this very machine are an interval that the orchestrator believes', async () => {
-  const sampler = createSampler();
+  const sampler = createSampler(async () => new Set([1]));
   const read = async () => {
-    const sample = await sampler.sample([1]);
-    return readReport(JSON.parse(JSON.stringify(sample)), { payloadBytes: 0 }, Date.now(), performance.now());
+    const sample = await sampler.sample();
+    const told: unknown = JSON.parse(JSON.stringify(sample));
+    return readReport(told, { payloadBytes: 0 }, { dirtyRate: 'none' }, Date.now(), performance.now());
   };
   const before = await read();
   await expect.poll(() => performance.now() - before.monotonicMs).toBeGreaterThan(300);
   const sample = interval(before, await read());
   const unknown = METERS.filter((_, index) => !Number.isFinite(sample?.values[index]));
-  // Processes that end between the two may take their time with them: then load is not known, as it should be.
-  expect(unknown.filter((meter) => meter !== 'load')).toEqual([]);
+  expect(unknown).toEqual([]);
 });

@@ -1,0 +1,28 @@
+/** Where a real VM's reports come from: its agent, the counters of its switch, its hypervisor. */
+import type { KeptConnection } from '../../ovs/openflow/kept-connection.ts';
+import { PayloadMeter } from '../../ovs/payload-meter.ts';
+import type { VmAgentApi } from '../../vm-agent/api.ts';
+import type { RpcClient } from '../../wire/rpc-client.ts';
+import { DirtyRateMeter } from '../hypervisor/dirty-rate.ts';
+import type { Qmp } from '../hypervisor/qmp.ts';
+import type { ReportSource } from './collector.ts';
+
+export interface ReportSourceDeps {
+  vm: { name: string; mac: string; port: string };
+  /** The VM's bridge: `HostLink.openflow` of its host. */
+  bridge: KeptConnection;
+  vmAgent: Pick<RpcClient<VmAgentApi>, 'call'>;
+  qmp: Pick<Qmp, 'execute'>;
+  /** Those of the policy, asked at each reading. */
+  healthChecks(): readonly string[];
+}
+
+export function reportSource({ vm, bridge, vmAgent, qmp, healthChecks }: ReportSourceDeps): ReportSource {
+  const payload = new PayloadMeter({ vmName: vm.name, mac: vm.mac, port: vm.port, bridge });
+  const dirty = new DirtyRateMeter(qmp);
+  return {
+    guest: (signal) => vmAgent.call('sample', {}, { signal }),
+    network: async () => ({ payloadBytes: await payload.read(healthChecks()) }),
+    hypervisor: async (signal) => ({ dirtyRate: await dirty.read(signal) }),
+  };
+}
