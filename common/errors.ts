@@ -10,6 +10,9 @@
 export const ERRORS = {
   VM_UNKNOWN: { status: 404, exit: 4, next: 'Run `seamless list` to see the registered VMs.' },
   OPERATION_UNKNOWN: { status: 404, exit: 4, next: 'Operations are listed by `seamless events`.' },
+  HOST_UNKNOWN: { status: 404, exit: 4, next: 'Run `seamless host list` to see the hosts.' },
+  TOKEN_UNKNOWN: { status: 404, exit: 4, next: 'Run `seamless token list` to see the tokens.' },
+  ROUTE_UNKNOWN: { status: 404, exit: 2, next: 'docs/api.md and /v1/openapi.json list what there is.' },
   VM_BUSY: { status: 409, exit: 5, next: 'Wait for the running operation, shown by `seamless show VM`.' },
   VM_STUCK: {
     status: 409,
@@ -56,6 +59,19 @@ export const ERRORS = {
     next: 'The details hold the command, its exit status and the end of its output.',
   },
   CONFIG_INVALID: { status: 400, exit: 2, next: 'Mend the listed places in the configuration.' },
+  BODY_TOO_LARGE: { status: 413, exit: 2, next: 'Send less; nothing was changed.' },
+  IDEMPOTENCY_CONFLICT: {
+    status: 422,
+    exit: 2,
+    next: 'Use a new Idempotency-Key for each new request, and the old one only to repeat it.',
+  },
+  UNAUTHENTICATED: {
+    status: 401,
+    exit: 13,
+    next: 'Give a token that is valid: `seamless token create`, then --token-file FILE.',
+  },
+  FORBIDDEN: { status: 403, exit: 13, next: 'Use a token of the scope that the message names.' },
+  RATE_LIMITED: { status: 429, exit: 13, next: 'Wait as long as Retry-After says.' },
   REQUEST_INVALID: { status: 400, exit: 2, next: 'The message says what was expected.' },
   PREREQUISITE_MISSING: { status: 500, exit: 3, next: 'The message says what is missing and how to get it.' },
   JOURNAL_INCOMPATIBLE: {

@@ -8,6 +8,7 @@ import { createRpcClient } from '../wire/rpc-client.ts';
 import { loadTls } from '../wire/tls.ts';
 import { peerName } from './agents/peer-name.ts';
 import { followSinks } from './agents/sink-events.ts';
+import { configInventory } from './api/config-inventory.ts';
 import { startApi } from './api/server.ts';
 import type { Config } from './config.ts';
 import { manageVm } from './managed-vm.ts';
@@ -64,7 +65,10 @@ export async function startService(options: ServiceOptions): Promise<{ close(): 
     agent.call('describe', {}).catch((error) => sinkLog.warn('sinkAgent.unreachable', { error }));
   }
   const endPruning = keepPruned(journal, config.journalDays, log);
-  const api = await startApi({ socket: config.socket, vms, journal, log });
+  const api = await startApi({
+    ...{ socket: config.socket, vms, journal, log },
+    inventory: configInventory(config, hosts, sinkAgents),
+  });
 
   return {
     async close() {

@@ -1,94 +1,61 @@
 /**
- * GET /v1/operations/:id and GET /v1/events: the journal as server-sent events. An event’s id is its journal number,
- * so that `Last-Event-ID` (or `?after=`) resumes without a gap; without either the stream begins now.
+ * GET /v1/events: the journal as server-sent events. An event’s id is its journal number, so that `Last-Event-ID` (or
+ * `?after=`) resumes without a gap; without either the stream begins now.
  */
 import type { FastifyInstance } from 'fastify';
-import Type from 'typebox';
-import { type ErrorBody, SeamlessError } from '../../common/errors.ts';
+import type Type from 'typebox';
+import type { ErrorBody } from '../../common/errors.ts';
 import type { Journal, JournalRecord } from '../saga/journal.ts';
-import { operationOf } from '../vm/operation.ts';
 import type { VmState, Wake } from '../vm/state.ts';
 import { wakeLine } from '../vm/wake.ts';
 import { verdictLine } from '../vm/wake-report.ts';
+import { EventFan } from './event-stream.ts';
+import { named } from './schema/common.ts';
+import { EventSchema, EventsHeaders, EventsQuery } from './schema/event.ts';
 
-/** One event: a change of a VM’s state, of an operation or of one step of it, a wake and its verdict, its QEMU. */
-export interface ApiEvent {
-  id: number;
-  time: string;
-  vm: string;
-  type: 'vm' | 'operation' | 'step' | 'wake' | 'hypervisor';
-  /** For `vm` the new state, for `wake` its cause or `judged`, else what happened. */
-  event: string;
-  operation: string | null;
-  step: string | null;
-  ms: number | null;
-  error: ErrorBody | null;
-  /** One readable line, where there is more to say. */
-  detail: string | null;
-  /** All fields of a wake, or of what became of it. */
-  wake: Wake | { verdict: string; because: string[]; cause: string; rule: string | null } | null;
+export type ApiEvent = Type.Static<typeof EventSchema>;
+
+interface EventsRequest {
+  Querystring: Type.Static<typeof EventsQuery>;
+  Headers: Type.Static<typeof EventsHeaders>;
 }
 
-const OperationParams = Type.Object({ id: Type.String({ minLength: 1, maxLength: 200 }) });
-const EventsQuery = Type.Object(
-  {
-    vm: Type.Optional(Type.String()),
-    after: Type.Optional(Type.Integer({ minimum: 0, description: 'Begin after this event.' })),
-    steps: Type.Optional(Type.Boolean({ default: true, description: 'Each step of each operation.' })),
-    follow: Type.Optional(Type.Boolean({ default: true, description: 'Stay for what comes.' })),
-  },
-  { additionalProperties: false },
-);
-const PAGE = 500;
-const BEAT_MS = 15_000;
-
-export function eventRoutes(api: FastifyInstance, journal: Journal): void {
-  api.get<{ Params: Type.Static<typeof OperationParams> }>(
-    '/v1/operations/:id',
-    { schema: { params: OperationParams } },
-    ({ params }) => {
-      const operation = operationOf(journal.ofSaga(params.id));
-      if (operation) return operation;
-      throw new SeamlessError('OPERATION_UNKNOWN', `Expected the id of an operation, got “${params.id}”`);
-    },
-  );
-
-  api.get<{ Querystring: Type.Static<typeof EventsQuery> }>(
+export function eventRoutes(app: FastifyInstance, journal: Journal): void {
+  app.addSchema(EventSchema);
+  const fan = new EventFan(journal, frameOf);
+  app.addHook('preClose', async () => fan.close());
+  app.get<EventsRequest>(
     '/v1/events',
-    { schema: { querystring: EventsQuery } },
+    {
+      config: { scope: 'read' },
+      schema: {
+        ...{ tags: ['events'], operationId: 'streamEvents', summary: 'What happens, as server-sent events.' },
+        description:
+          'Each `data:` is an Event. A client that does not read is cut after `event: end`, and resumes by `Last-Event-ID`.',
+        ...{ querystring: EventsQuery, headers: EventsHeaders },
+        response: {
+          200: {
+            description: 'A stream of Events.',
+            content: { 'text/event-stream': { schema: named(EventSchema) } },
+          },
+        },
+      },
+    },
     (request, reply) => {
       const { vm, after, steps = true, follow = true } = request.query;
-      const lastId = Number(request.headers['last-event-id'] ?? after ?? journal.lastSeq());
+      const from = Number(request.headers['last-event-id'] ?? after ?? journal.lastSeq());
       reply.hijack();
-      const { raw } = reply;
-      raw.writeHead(200, { 'content-type': 'text/event-stream', 'cache-control': 'no-store' });
-      raw.flushHeaders();
-      const show = (record: JournalRecord) => {
-        const event = eventOf(record);
-        if (event && (steps || event.type !== 'step')) raw.write(frameOf(event));
-      };
-      // All in one turn of the event loop: nothing can be appended between the history and the subscription.
-      for (let page = Number.isSafeInteger(lastId) ? lastId : 0; ; ) {
-        const records = journal.after(page, { vm, limit: PAGE });
-        for (const record of records) show(record);
-        if (records.length < PAGE) break;
-        page = records.at(-1)?.seq ?? page;
-      }
-      if (!follow) return raw.end();
-      const unsubscribe = journal.subscribe((record) => {
-        if (vm === undefined || record.vm === vm) show(record);
-      });
-      const beat = setInterval(() => raw.write(':\n\n'), BEAT_MS);
-      raw.once('close', () => {
-        clearInterval(beat);
-        unsubscribe();
-      });
+      fan.serve(reply.raw, { vm, steps, from, follow });
     },
   );
 }
 
-function frameOf(event: ApiEvent): string {
-  return `id: ${event.id}\nevent: ${event.type}\ndata: ${JSON.stringify(event)}\n\n`;
+/** The event as it goes over the wire; null for what is the service’s own note. */
+function frameOf(record: JournalRecord): { text: string; isStep: boolean } | null {
+  const event = eventOf(record);
+  if (!event) return null;
+  const text = `id: ${event.id}\nevent: ${event.type}\ndata: ${JSON.stringify(event)}\n\n`;
+  return { text, isStep: event.type === 'step' };
 }
 
 /** @returns null for what is the service's own note */
@@ -120,6 +87,7 @@ export function eventOf(record: JournalRecord): ApiEvent | null {
       return { ...common, type: 'wake', event: wake.cause, operation: operation as string, detail, wake };
     }
     case 'wakeWatched':
+    case 'request':
       return null;
     case 'wakeJudged': {
       const wake = body as { verdict: string; because: string[]; cause: string; rule: string | null };

@@ -4,7 +4,9 @@ import Type from 'typebox';
 import { SeamlessError } from '../../common/errors.ts';
 import { proposeProfile } from '../../profiles/learn.ts';
 import type { ObservationReport } from '../../vm-agent/api.ts';
-import { findVm, type ManagedVm, NameParams } from './vms.ts';
+import { opaque, strict } from './schema/common.ts';
+import { NameParams } from './schema/vm.ts';
+import { findVm, type ManagedVm } from './vms.ts';
 
 export interface ObservationReply {
   report: ObservationReport;
@@ -13,10 +15,11 @@ export interface ObservationReply {
 }
 
 const MOST_SECONDS = 3600;
-const ObserveBody = Type.Object(
-  { seconds: Type.Integer({ minimum: 1, maximum: MOST_SECONDS }) },
-  { additionalProperties: false },
-);
+const ObserveBody = Type.Object({ seconds: Type.Integer({ minimum: 1, maximum: MOST_SECONDS }) }, strict);
+const Observed = Type.Object({
+  report: opaque<ObservationReport>('What would have woken the VM.'),
+  proposal: Type.String({ description: 'A profile as YAML, for a person to judge.' }),
+});
 interface Observe {
   Params: Type.Static<typeof NameParams>;
   Body: Type.Static<typeof ObserveBody>;
@@ -25,7 +28,14 @@ interface Observe {
 export function observationRoutes(api: FastifyInstance, vms: ReadonlyMap<string, ManagedVm>): void {
   api.post<Observe>(
     '/v1/vms/:name/observe',
-    { schema: { params: NameParams, body: ObserveBody } },
+    {
+      config: { scope: 'operate' },
+      schema: {
+        ...{ tags: ['vms'], operationId: 'observeVm', params: NameParams, body: ObserveBody },
+        summary: 'Watch what its idle gateway processes do that would wake it; they run on.',
+        response: { 200: Observed },
+      },
+    },
     async ({ params, body }): Promise<ObservationReply> => {
       const { config, driver, observe } = findVm(vms, params.name);
       if (driver.state.kind !== 'awake') {

@@ -23,17 +23,47 @@ export function problemOf(error: SeamlessError): Problem {
 
 export function sendProblem(log: Log) {
   return (thrown: FastifyError | Error, request: FastifyRequest, reply: FastifyReply) => {
-    const error = isClientError(thrown)
-      ? new SeamlessError('REQUEST_INVALID', thrown.message, { cause: thrown })
-      : asSeamlessError(thrown);
+    const error = ofFastify(thrown as FastifyError) ?? asSeamlessError(thrown);
     if (error.code === 'INTERNAL') log.error('api.failed', { url: request.url, error: thrown });
     const problem = problemOf(error);
+    if (error.code === 'UNAUTHENTICATED') reply.header('www-authenticate', 'Bearer realm="seamless"');
+    const { retryAfterSeconds } = error.details;
+    if (typeof retryAfterSeconds === 'number') reply.header('retry-after', String(retryAfterSeconds));
     return reply.code(problem.status).type('application/problem+json').send(problem);
   };
 }
 
-/** Fastify’s own refusals: a body that fails the schema, bad JSON, a wrong content type. */
-function isClientError(thrown: Error): boolean {
-  const { statusCode } = thrown as FastifyError;
-  return statusCode !== undefined && statusCode >= 400 && statusCode < 500;
+export function unknownRoute(request: FastifyRequest): never {
+  throw new SeamlessError('ROUTE_UNKNOWN', `Expected a known path, got ${request.method} ${request.url}`);
 }
+
+/** Fastify’s own refusals: a body that fails the schema, bad JSON, a wrong content type, too large a body. */
+function ofFastify(thrown: FastifyError): SeamlessError | null {
+  const { statusCode, code, message, validation, validationContext } = thrown;
+  if (thrown instanceof SeamlessError || !statusCode || statusCode < 400 || statusCode >= 500) return null;
+  if (code === 'FST_ERR_CTP_BODY_TOO_LARGE') {
+    return new SeamlessError('BODY_TOO_LARGE', `Expected a body of at most ${BODY_BYTES} bytes`, {
+      cause: thrown,
+    });
+  }
+  const problems = validation?.map(({ instancePath, message, params }) => {
+    const { additionalProperty, allowedValues } = params as {
+      additionalProperty?: string;
+      allowedValues?: string[];
+    };
+    const more = additionalProperty
+      ? `: “${additionalProperty}”`
+      : allowedValues
+        ? `: ${allowedValues.join(', ')}`
+        : '';
+    return `${validationContext}${instancePath}: ${message}${more}`;
+  });
+  const text = problems ? problems.join('; ') : message;
+  return new SeamlessError('REQUEST_INVALID', text, {
+    cause: thrown,
+    ...(problems ? { details: { problems } } : {}),
+  });
+}
+
+/** What a request may bring; nothing of ours is larger than a few hundred bytes, a policy some thousand. */
+export const BODY_BYTES = 256 * 1024;

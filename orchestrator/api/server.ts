@@ -1,40 +1,22 @@
-/** The API: fastify on a Unix socket, for the CLI and whoever may open that socket (mode 0660). */
+/** Where the API listens: a Unix socket for the CLI and whoever may open it (mode 0660), and TLS for holders of a token. */
 import { chmodSync, mkdirSync, rmSync } from 'node:fs';
 import { connect } from 'node:net';
 import { dirname } from 'node:path';
-import Fastify from 'fastify';
 import { SeamlessError } from '../../common/errors.ts';
-import type { Log } from '../../common/log.ts';
-import type { Journal } from '../saga/journal.ts';
-import { eventRoutes } from './events.ts';
-import { observationRoutes } from './observations.ts';
-import { sendProblem } from './problem.ts';
-import { type ManagedVm, vmRoutes } from './vms.ts';
+import { socketCaller } from './access.ts';
+import { type ApiDeps, buildApi } from './app.ts';
 
-export interface ApiOptions {
+export interface ApiOptions extends Omit<ApiDeps, 'inventory'> {
   socket: string;
-  vms: ReadonlyMap<string, ManagedVm>;
-  journal: Journal;
-  log: Log;
+  /** Without it no host and no sink server is listed. */
+  inventory?: ApiDeps['inventory'];
 }
 
 /** Starts to listen; gives what ends it. */
-export async function startApi({
-  socket,
-  vms,
-  journal,
-  log,
-}: ApiOptions): Promise<{ close(): Promise<void> }> {
-  const api = Fastify({ forceCloseConnections: true });
-  api.setErrorHandler(sendProblem(log));
-  api.setNotFoundHandler((request) => {
-    throw new SeamlessError('REQUEST_INVALID', `Expected a known path, got ${request.method} ${request.url}`);
-  });
-  api.get('/livez', () => ({ status: 'live' }));
-  vmRoutes(api, vms, journal);
-  observationRoutes(api, vms);
-  eventRoutes(api, journal);
-
+export async function startApi(options: ApiOptions): Promise<{ close(): Promise<void> }> {
+  const { socket, log } = options;
+  const deps: ApiDeps = { ...options, inventory: options.inventory ?? NOTHING };
+  const local = await buildApi(deps, socketCaller);
   if (await answers(socket)) {
     throw new SeamlessError(
       'CONFIG_INVALID',
@@ -43,11 +25,13 @@ export async function startApi({
   }
   mkdirSync(dirname(socket), { recursive: true });
   rmSync(socket, { force: true }); // Left by one that was killed.
-  await api.listen({ path: socket });
+  await local.listen({ path: socket });
   chmodSync(socket, 0o660);
   log.info('api.listening', { socket });
-  return { close: () => api.close() };
+  return { close: () => local.close() };
 }
+
+const NOTHING: ApiDeps['inventory'] = { hosts: () => [], sinks: async () => [] };
 
 function answers(socket: string): Promise<boolean> {
   return new Promise((resolve) => {

@@ -1,52 +1,31 @@
 /** GET /v1/vms, GET /v1/vms/:name, POST /v1/vms/:name/park, POST /v1/vms/:name/unpark */
-import type { FastifyInstance } from 'fastify';
-import Type from 'typebox';
+import type { FastifyInstance, FastifyReply } from 'fastify';
+import type Type from 'typebox';
 import { SeamlessError } from '../../common/errors.ts';
-import type { Listener } from '../../criu/manifest.ts';
 import type { GatewayScan, ObservationReport } from '../../vm-agent/api.ts';
 import type { VmConfig } from '../config.ts';
-import type { HostLoss } from '../host/reachability.ts';
 import type { Journal } from '../saga/journal.ts';
 import type { Reply, VmDriver } from '../vm/driver.ts';
 import type { HypervisorLoss } from '../vm/hypervisor-watch.ts';
 import { type Operation, operationOf } from '../vm/operation.ts';
-import type { VmState } from '../vm/state.ts';
-import { countWakes, type WakeCounts, type WakeReport, wakeReport } from '../vm/wake-report.ts';
+import { countWakes, wakeReport } from '../vm/wake-report.ts';
+import { type Answer, idempotency } from './idempotency.ts';
+import { cursorOf, firstAfter, keyOf } from './pages.ts';
+import { named } from './schema/common.ts';
+import { IdempotencyHeaders, OperationReplySchema } from './schema/operation.ts';
+import {
+  NameParams,
+  ShowQuery,
+  UnparkBody,
+  VmDetailSchema,
+  VmSummarySchema,
+  VmsPage,
+  VmsQuery,
+} from './schema/vm.ts';
 
-export interface VmSummary {
-  name: string;
-  host: string;
-  sink: string;
-  addresses: string[];
-  /** `unknown` while its host can’t be reached: it may be as recorded, or not. What is under way, or stuck, is said as it is. */
-  state: VmState['kind'] | 'unknown';
-  /** What was recorded last, whether or not anybody can look. */
-  recordedState: VmState['kind'];
-  since: string;
-  /** Set while its host can’t be reached: since when, why, and what to do. */
-  hostLost: HostLoss | null;
-  /** Of the state’s own data: what runs, what waits, what is stuck and what to do. */
-  operation: string | null;
-  stuck: { step: string; code: string; message: string; next: string } | null;
-  /** Set when its QEMU has gone: since when, why, and what to do. */
-  hypervisorLost: HypervisorLoss | null;
-  listeners: Listener[];
-}
-
-export interface VmDetail extends VmSummary {
-  mac: string;
-  template: string;
-  /** `Rss` of QEMU’s smaps_rollup, and what QMP says; null when the host does not answer. */
-  residentBytes: number | null;
-  qemuStatus: string | null;
-  lastPark: Operation | null;
-  lastUnpark: Operation | null;
-  /** Of the last unpark: what woke the VM, and whether it was worth it. */
-  lastWake: WakeReport | null;
-  wakes: WakeCounts;
-  /** Only when asked for, and the VM is awake. */
-  gateways: GatewayScan | null;
-}
+export type VmSummary = Type.Static<typeof VmSummarySchema>;
+export type VmDetail = Type.Static<typeof VmDetailSchema>;
+export type OperationReply = Type.Static<typeof OperationReplySchema>;
 
 export interface ManagedVm {
   config: VmConfig;
@@ -59,67 +38,128 @@ export interface ManagedVm {
   observe(seconds: number): Promise<ObservationReport>;
 }
 
-export interface OperationReply {
-  /** True when the VM was as wanted before, or was on its way. */
-  already: boolean;
-  operation: Operation | null;
-  /** Follow `/v1/events` from here to see each step. */
-  eventId: number;
+interface Named {
+  Params: Type.Static<typeof NameParams>;
+  Headers: Type.Static<typeof IdempotencyHeaders>;
 }
 
-export const NameParams = Type.Object({ name: Type.String({ minLength: 1, maxLength: 64 }) });
-const ShowQuery = Type.Object(
-  { gateways: Type.Optional(Type.Boolean({ description: 'Scan the VM for its gateway processes.' })) },
-  { additionalProperties: false },
-);
-const UnparkBody = Type.Union([
-  Type.Null(),
-  Type.Object(
-    { force: Type.Optional(Type.Boolean({ description: 'Try again what is stuck.' })) },
-    { additionalProperties: false },
-  ),
-]);
-type Named = { Params: Type.Static<typeof NameParams> };
+const PAGE = 100;
 
-export function vmRoutes(api: FastifyInstance, vms: ReadonlyMap<string, ManagedVm>, journal: Journal): void {
-  const vmOf = (name: string) => findVm(vms, name);
-  const answer = (eventId: number, { already, operation }: Reply): OperationReply => ({
-    already,
-    operation: operation === null ? null : operationOf(journal.ofSaga(operation)),
-    eventId,
+export function vmRoutes(app: FastifyInstance, vms: ReadonlyMap<string, ManagedVm>, journal: Journal): void {
+  for (const schema of [VmSummarySchema, VmDetailSchema, OperationReplySchema]) app.addSchema(schema);
+  const once = idempotency(journal);
+  const send = (reply: FastifyReply, eventId: number, { already, operation }: Reply) => {
+    if (operation !== null) reply.header('location', `/v1/operations/${encodeURIComponent(operation)}`);
+    const body: OperationReply = {
+      already,
+      operation: operation === null ? null : operationOf(journal.ofSaga(operation)),
+      eventId,
+    };
+    return reply.code(already ? 200 : 202).send(body);
+  };
+  /** What both answers look like, and what they need. */
+  const operating = (operationId: string, summary: string, body?: Type.TSchema) => ({
+    config: { scope: 'operate' as const },
+    schema: {
+      ...{ tags: ['vms'], operationId, summary, params: NameParams, headers: IdempotencyHeaders },
+      ...(body ? { body } : {}),
+      response: {
+        200: { ...named(OperationReplySchema), description: 'It is so already, or on its way.' },
+        202: { ...named(OperationReplySchema), description: 'Begun: follow the operation at `Location`.' },
+      },
+    },
   });
 
-  api.get('/v1/vms', () => ({ vms: [...vms.values()].map(summaryOf) }));
-
-  api.get<Named & { Querystring: Type.Static<typeof ShowQuery> }>(
-    '/v1/vms/:name',
-    { schema: { params: NameParams, querystring: ShowQuery } },
-    ({ params, query }) => detailOf(vmOf(params.name), journal, query.gateways === true),
+  app.get<{ Querystring: Type.Static<typeof VmsQuery> }>(
+    '/v1/vms',
+    {
+      config: { scope: 'read' },
+      schema: {
+        ...{ tags: ['vms'], operationId: 'listVms', summary: 'The registered VMs by name.' },
+        ...{ querystring: VmsQuery, response: { 200: VmsPage } },
+      },
+    },
+    listing(vms),
   );
 
-  api.post<Named>('/v1/vms/:name/park', { schema: { params: NameParams } }, ({ params }, reply) => {
-    const eventId = journal.lastSeq();
-    const result = answer(eventId, vmOf(params.name).driver.park());
-    return reply.code(result.already ? 200 : 202).send(result);
-  });
+  app.get<Named & { Querystring: Type.Static<typeof ShowQuery> }>(
+    '/v1/vms/:name',
+    {
+      config: { scope: 'read' },
+      schema: {
+        ...{ tags: ['vms'], operationId: 'getVm', summary: 'One VM, with its last operations and wakes.' },
+        ...{ params: NameParams, querystring: ShowQuery, response: { 200: named(VmDetailSchema) } },
+      },
+    },
+    ({ params, query }) => detailOf(findVm(vms, params.name), journal, query.gateways === true),
+  );
 
-  api.post<Named & { Body: Type.Static<typeof UnparkBody> }>(
-    '/v1/vms/:name/unpark',
-    { schema: { params: NameParams, body: UnparkBody } },
-    async ({ params, body }, reply) => {
+  app.post<Named>(
+    '/v1/vms/:name/park',
+    operating('parkVm', 'Move the VM’s gateway processes to its sink, and switch it off.'),
+    async ({ params, headers }, reply) => {
       const eventId = journal.lastSeq();
-      const { driver } = vmOf(params.name);
-      const result = answer(eventId, await driver.unpark({ force: body?.force === true }));
-      return reply.code(result.already ? 200 : 202).send(result);
+      const { driver } = findVm(vms, params.name);
+      const request = { key: headers['idempotency-key'], vm: params.name, what: 'park' };
+      return send(reply, eventId, await once(request, async (note): Promise<Answer> => driver.park(note)));
     },
   );
+
+  app.post<Named & { Body: Type.Static<typeof UnparkBody> }>(
+    '/v1/vms/:name/unpark',
+    operating('unparkVm', 'Switch the VM on, and move its gateway processes back.', UnparkBody),
+    async ({ params, headers, body }, reply) => {
+      const eventId = journal.lastSeq();
+      const { driver } = findVm(vms, params.name);
+      const force = body?.force === true;
+      const what = force ? 'unpark by force' : 'unpark';
+      const request = { key: headers['idempotency-key'], vm: params.name, what };
+      return send(reply, eventId, await once(request, (note) => driver.unpark({ force }, note)));
+    },
+  );
+}
+
+/** The names are sorted once: the VMs are those of the configuration. */
+function listing(vms: ReadonlyMap<string, ManagedVm>) {
+  const names = [...vms.keys()].toSorted((a, b) => (a < b ? -1 : 1));
+  return ({ query }: { query: Type.Static<typeof VmsQuery> }): Type.Static<typeof VmsPage> => {
+    const { state, label, limit = PAGE, cursor } = query;
+    const found: ManagedVm[] = [];
+    // One more than is wanted tells whether there is another page.
+    const first = cursor === undefined ? 0 : firstAfter(names, keyOf(cursor, 'string'));
+    for (let at = first; at < names.length && found.length <= limit; at += 1) {
+      const vm = vms.get(names[at] as string);
+      if (vm && isWanted(vm, state, label)) found.push(vm);
+    }
+    const page = found.slice(0, limit);
+    const last = page.at(-1)?.config.name ?? '';
+    return { vms: page.map(summaryOf), next: found.length > limit ? cursorOf(last) : null };
+  };
+}
+
+function isWanted(
+  { config, driver }: ManagedVm,
+  states?: readonly string[],
+  wanted?: readonly string[],
+): boolean {
+  if (states && !states.includes(shownState(driver))) return false;
+  const labels = labelsOf(config);
+  return (wanted ?? []).every((label) => {
+    const [key = '', ...value] = label.split('=');
+    return value.length === 0 ? key in labels : labels[key] === value.join('=');
+  });
+}
+
+function labelsOf(config: VmConfig): Record<string, string> {
+  return (config as { labels?: Record<string, string> }).labels ?? {};
 }
 
 /** Throws `VM_UNKNOWN`. */
 export function findVm(vms: ReadonlyMap<string, ManagedVm>, name: string): ManagedVm {
   const vm = vms.get(name);
   if (vm) return vm;
-  const known = [...vms.keys()].join(', ') || 'none';
+  const names = [...vms.keys()];
+  const known = names.length > 20 ? `one of ${names.length}` : names.join(', ') || 'none';
   throw new SeamlessError('VM_UNKNOWN', `Expected a registered VM (${known}), got “${name}”`);
 }
 
@@ -131,7 +171,8 @@ function summaryOf({ config, driver, hypervisor }: ManagedVm): VmSummary {
     host,
     sink,
     addresses,
-    state: shownState(state.kind, driver.hostLost),
+    labels: labelsOf(config),
+    state: shownState(driver),
     recordedState: state.kind,
     hostLost: driver.hostLost,
     since: new Date(driver.since).toISOString(),
@@ -146,8 +187,8 @@ function summaryOf({ config, driver, hypervisor }: ManagedVm): VmSummary {
 }
 
 /** At rest nothing says that the VM still is as it was; an operation knows what it does. */
-function shownState(kind: VmState['kind'], lost: HostLoss | null): VmSummary['state'] {
-  return lost && (kind === 'awake' || kind === 'parked') ? 'unknown' : kind;
+export function shownState({ state: { kind }, hostLost }: VmDriver): VmSummary['state'] {
+  return hostLost && (kind === 'awake' || kind === 'parked') ? 'unknown' : kind;
 }
 
 async function detailOf(vm: ManagedVm, journal: Journal, gateways: boolean): Promise<VmDetail> {

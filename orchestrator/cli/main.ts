@@ -29,7 +29,7 @@ const cli = new Command('seamless')
 
 command('list', 'list the registered VMs').action((_options, self: Command) =>
   run(self, async (client, { json }) => {
-    const { vms } = await client.get<{ vms: VmSummary[] }>('/v1/vms');
+    const vms = await allVms(client);
     print(json ? JSON.stringify({ vms }) : vmTable(vms));
   }),
 );
@@ -164,6 +164,19 @@ function fail(error: SeamlessError, { json }: Options, operation?: Operation): v
   process.stderr.write(`${error.code}: ${error.message}\n${next}\n`);
   if (json) print(JSON.stringify({ error: error.toBody(), ...(operation ? { operation } : {}) }));
   process.exitCode = exit;
+}
+
+/** Page by page. */
+async function allVms(client: ApiClient): Promise<VmSummary[]> {
+  const vms: VmSummary[] = [];
+  let next: string | null = null;
+  do {
+    const cursor: string = next === null ? '' : `&cursor=${encodeURIComponent(next)}`;
+    const page = await client.get<{ vms: VmSummary[]; next: string | null }>(`/v1/vms?limit=1000${cursor}`);
+    vms.push(...page.vms);
+    next = page.next;
+  } while (next !== null);
+  return vms;
 }
 
 function vmPath(vm: string): string {

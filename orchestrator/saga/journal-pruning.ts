@@ -85,10 +85,13 @@ function deleteNotes(db: DatabaseSync, vm: string, before: number, wakesBefore: 
         )
         .run(vm, event, before),
     );
+    const requests = db
+      .prepare("DELETE FROM records WHERE vm = ? AND event = 'request' AND at_ms < ?")
+      .run(vm, before);
     const wakes = db
       .prepare(`DELETE FROM records WHERE vm = ? AND event IN ${OF_WAKES} AND at_ms < ?`)
       .run(vm, wakesBefore);
-    return [...notes, wakes].reduce((total, { changes }) => total + Number(changes), 0);
+    return [...notes, requests, wakes].reduce((total, { changes }) => total + Number(changes), 0);
   });
 }
 

@@ -24,7 +24,9 @@ export type JournalEvent =
   | 'wakeWatched'
   | 'wakeJudged'
   /** The VM's QEMU went, or came back. */
-  | 'hypervisor';
+  | 'hypervisor'
+  /** A request with an `Idempotency-Key` was accepted (api/idempotency.ts). */
+  | 'request';
 
 export interface NewRecord {
   vm: string;
@@ -57,6 +59,10 @@ export interface Journal {
   all(vm: string, event: JournalEvent): JournalRecord[];
   /** The id of a VM’s latest saga of this definition. */
   lastSaga(vm: string, definition: string): string | null;
+  /** Beginnings of sagas before record `before`, newest first. */
+  sagas(query: { vm?: string | undefined; before: number; limit: number }): JournalRecord[];
+  /** The last request that was accepted under this key. */
+  request(key: string): JournalRecord | null;
   lastSeq(): number;
   /** Deletes what is too old to be needed (journal-pruning.ts), bit by bit; returns how many records went. */
   prune(retention?: Retention): Promise<number>;
@@ -130,6 +136,13 @@ export function openJournal(path: string, options: JournalOptions = {}): Journal
         "vm = ? AND event = 'sagaCreated' AND body ->> 'definition' = ? ORDER BY seq DESC LIMIT 1";
       return select(where, vm, definition)[0]?.saga ?? null;
     },
+    sagas({ vm, before, limit }) {
+      const [ofVm, values] = vm === undefined ? ['', []] : ['vm = ? AND ', [vm]];
+      const where = `${ofVm}event = 'sagaCreated' AND seq < ? ORDER BY seq DESC LIMIT ?`;
+      return select(where, ...values, before, limit);
+    },
+    request: (key) =>
+      select("event = 'request' AND body ->> 'key' = ? ORDER BY seq DESC LIMIT 1", key)[0] ?? null,
     lastSeq: () => Number(db.prepare('SELECT max(seq) AS seq FROM records').get()?.seq ?? 0),
     prune: (retention = RETENTION) => pruneJournal(db, now(), retention),
     subscribe(listener) {
@@ -144,7 +157,7 @@ function openDatabase(path: string): DatabaseSync {
   const db = new DatabaseSync(path);
   db.exec('PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA busy_timeout = 2000');
   const version = Number(db.prepare('PRAGMA user_version').get()?.user_version);
-  if (version === JOURNAL_VERSION) return db;
+  if (version === JOURNAL_VERSION) return withRequests(db);
   if (version !== 0) {
     db.close();
     throw new SeamlessError(
@@ -168,6 +181,12 @@ function openDatabase(path: string): DatabaseSync {
     PRAGMA user_version = ${JOURNAL_VERSION};
     COMMIT;
   `);
+  return withRequests(db);
+}
+
+/** An index came later than the format, which it does not change. */
+function withRequests(db: DatabaseSync): DatabaseSync {
+  db.exec("CREATE INDEX IF NOT EXISTS requests ON records (body ->> 'key', seq) WHERE event = 'request'");
   return db;
 }
 

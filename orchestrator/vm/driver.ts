@@ -55,6 +55,12 @@ export interface Reply {
   operation: string | null;
 }
 
+/** What makes a request known again; written with the operation that it begins. */
+export interface RequestNote {
+  key: string;
+  what: string;
+}
+
 export class VmDriver {
   readonly #deps: DriverDeps;
   readonly #log: Log;
@@ -110,7 +116,7 @@ export class VmDriver {
   }
 
   /** @throws SeamlessError when the request is denied */
-  park(): Reply {
+  park(note?: RequestNote): Reply {
     const { hostLost, sinkHostLost } = this.#deps;
     const lost = [hostLost(), sinkHostLost()].filter((loss) => loss !== null);
     const decision = decide(this.#state, { type: 'park', lost });
@@ -118,12 +124,12 @@ export class VmDriver {
     if (decision.kind === 'already') return { already: true, operation: decision.operation };
     const operation = this.#newOperation('park');
     this.#deps.watch.leave();
-    this.#begin('park', operation, { type: 'parkStarted', operation }, { imageId: operation });
+    this.#begin('park', operation, { type: 'parkStarted', operation }, { imageId: operation }, { note });
     return { already: false, operation };
   }
 
   /** @throws SeamlessError when the request is denied */
-  async unpark({ force }: { force: boolean }): Promise<Reply> {
+  async unpark({ force }: { force: boolean }, note?: RequestNote): Promise<Reply> {
     const decision = decide(this.#state, { type: 'unpark', force });
     if (decision.kind === 'deny') throw this.#denied(decision);
     if (decision.kind === 'already') return { already: true, operation: decision.operation };
@@ -142,7 +148,7 @@ export class VmDriver {
         return { already: false, operation };
       }
       default:
-        return { already: false, operation: this.#startUnpark(manualWake()) };
+        return { already: false, operation: this.#startUnpark(manualWake(), note) };
     }
   }
 
@@ -221,7 +227,7 @@ export class VmDriver {
     this.#wanted.abort();
   }
 
-  #startUnpark(wake: Wake): string {
+  #startUnpark(wake: Wake, note?: RequestNote): string {
     const operation = this.#newOperation('unpark');
     this.#retry.cancel();
     const isRecorded = wake === this.#pendingWake;
@@ -231,7 +237,8 @@ export class VmDriver {
     if (next.kind !== 'unparking') throw new SeamlessError('INTERNAL', 'Expected to be unparking');
     const { imageId: parkImageId, sinkPort, listeners } = next.parked;
     const input: UnparkState = { imageId: operation, parkImageId, sinkPort, listeners, wake };
-    this.#begin('unpark', operation, event, input, isRecorded ? [] : [this.#wakeRecord(wake, operation)]);
+    const before = isRecorded ? [] : [this.#wakeRecord(wake, operation)];
+    this.#begin('unpark', operation, event, input, { before, note });
     return operation;
   }
 
@@ -241,14 +248,14 @@ export class VmDriver {
     operation: string,
     event: VmEvent,
     input: object,
-    before: readonly NewRecord[] = [],
+    { before = [], note }: { before?: readonly NewRecord[]; note?: RequestNote | undefined } = {},
   ): void {
     const { journal, vm } = this.#deps;
     const next = transition(this.#state, event);
     createSaga(
       journal,
       { id: operation, vm, definition, input },
-      { before, after: [this.#stateRecord(next)] },
+      { before, after: [this.#stateRecord(next), ...this.#requestRecords(note, operation)] },
     );
     this.#enter(next);
     this.#run(definition, operation, 'fresh');
@@ -328,6 +335,10 @@ export class VmDriver {
 
   #wakeRecord(wake: Wake, operation: string | null): NewRecord {
     return { vm: this.#deps.vm, event: 'wake', body: { ...wake, operation } };
+  }
+
+  #requestRecords(note: RequestNote | undefined, operation: string): NewRecord[] {
+    return note ? [{ vm: this.#deps.vm, saga: operation, event: 'request', body: note }] : [];
   }
 
   #operation(): string | null {

@@ -272,7 +272,7 @@ test('an unknown VM, operation or path is a problem with a code, and an exit cod
     stderr: expect.stringMatching(/^VM_UNKNOWN: /),
   });
   await expect(client.get('/v1/operations/nosuch')).rejects.toMatchObject({ code: 'OPERATION_UNKNOWN' });
-  await expect(client.get('/v2')).rejects.toMatchObject({ code: 'REQUEST_INVALID' });
+  await expect(client.get('/v2')).rejects.toMatchObject({ code: 'ROUTE_UNKNOWN' });
   await expect(client.post('/v1/vms/vm1/unpark', { force: 'perhaps', more: 1 })).rejects.toMatchObject({
     code: 'REQUEST_INVALID',
   });
