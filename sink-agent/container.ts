@@ -1,31 +1,34 @@
 /** A sink's container over its life: made when it is wanted and not there, found again, ended. */
-import { join } from 'node:path';
 import { SeamlessError } from '../common/errors.ts';
 import type { ImageStore } from './images.ts';
 import type { Ledger } from './ledger.ts';
 import { cgroupName, portName } from './names.ts';
 import type { RestoreTarget } from './restore/restore.ts';
-import { type SinkCgroup, sinkCgroup } from './sandbox/cgroup.ts';
+import type { SinkRuntime } from './runtime/runtime.ts';
+import { cgroupAt, type SinkCgroup, sinkCgroup } from './sandbox/cgroup.ts';
 import { isAlive } from './sandbox/process.ts';
-import { createSandbox, removeSandbox } from './sandbox/sandbox.ts';
 import type { TemplateStore } from './templates.ts';
 
 export interface ContainerSurroundings {
   templates: TemplateStore;
   images: ImageStore;
-  stateDir: string;
+  runtime: SinkRuntime;
   cgroupRoot: string;
 }
 
 export class Container {
-  readonly cgroup: SinkCgroup;
   readonly #around: ContainerSurroundings;
   readonly #ledger: Ledger;
 
   constructor(around: ContainerSurroundings, ledger: Ledger) {
     this.#around = around;
     this.#ledger = ledger;
-    this.cgroup = sinkCgroup(around.cgroupRoot, cgroupName(ledger.record.vm));
+  }
+
+  /** Where its processes are: in the runtime's own cgroup where it has one. */
+  get cgroup(): SinkCgroup {
+    const { vm, cgroup } = this.#ledger.record;
+    return cgroup === undefined ? this.#ownCgroup(vm) : cgroupAt(cgroup);
   }
 
   get isAlive(): boolean {
@@ -37,31 +40,32 @@ export class Container {
   async ensure(): Promise<RestoreTarget> {
     if (this.isAlive) return this.target();
     const { vm, templateId, network, state } = this.#ledger.record;
-    const { templates, images, stateDir } = this.#around;
+    const { templates, images, runtime } = this.#around;
     const template = await templates.find(templateId);
     await templates.criuVersion(template);
     // An unfinished container of a sink with nothing else in it is removed along with the sink.
     await this.#ledger.step(state === 'prepared' ? 'preparing' : null, { init: null });
     await this.#remove();
-    const init = await createSandbox({
-      cgroup: this.cgroup,
+    const { init, cgroup } = await runtime.create({
+      vm,
+      template,
+      cgroup: this.#ownCgroup(vm),
       port: portName(vm),
-      templateRoot: template.root,
       images: images.folderOf(vm),
-      mountPoint: join(stateDir, 'mount-point'),
       network,
     });
-    await this.#ledger.step(null, { init });
+    await this.#ledger.step(null, { init, cgroup: cgroup.path });
     return this.target();
   }
 
   async target(): Promise<RestoreTarget> {
     const { init, templateId, vm } = this.#ledger.record;
     if (!init) throw new SeamlessError('AGENT_REFUSED', `The sink of ${vm}: its container is gone`);
-    const { templates } = this.#around;
+    const { templates, runtime } = this.#around;
     return {
       init,
       cgroup: this.cgroup,
+      limits: await runtime.limits(init),
       criuVersion: await templates.criuVersion(await templates.find(templateId)),
     };
   }
@@ -73,6 +77,11 @@ export class Container {
   }
 
   #remove(): Promise<void> {
-    return removeSandbox({ cgroup: this.cgroup, port: portName(this.#ledger.record.vm) });
+    const { vm } = this.#ledger.record;
+    return this.#around.runtime.remove({ vm, cgroup: this.cgroup, port: portName(vm) });
+  }
+
+  #ownCgroup(vm: string): SinkCgroup {
+    return sinkCgroup(this.#around.cgroupRoot, cgroupName(vm));
   }
 }

@@ -52,7 +52,7 @@ export class Ledger {
   /** Notes what is about to be done, or, by `null`, that nothing is; resolves when it is on record. */
   async step(
     step: SinkRecord['step'],
-    more: Partial<Pick<SinkRecord, 'stepImageId' | 'init'>> = {},
+    more: Partial<Pick<SinkRecord, 'stepImageId' | 'init' | 'cgroup'>> = {},
   ): Promise<void> {
     Object.assign(this.#record, { stepImageId: null }, more, { step });
     await this.#save();

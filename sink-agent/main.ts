@@ -16,6 +16,7 @@ import { createHandlers } from './handlers.ts';
 import { openImageStore } from './images.ts';
 import { openRecordStore } from './record.ts';
 import { openRegistry } from './registry.ts';
+import { namespacesRuntime } from './runtime/namespaces.ts';
 import { prepareCgroupRoot } from './sandbox/cgroup.ts';
 import { openTemplateStore } from './templates.ts';
 
@@ -36,6 +37,7 @@ async function main(): Promise<void> {
   const templates = openTemplateStore(config.templatesDir);
   const registry = await openRegistry({
     templates,
+    runtime: namespacesRuntime(join(config.stateDir, 'mount-point')),
     stateDir: config.stateDir,
     cgroupRoot: config.cgroupRoot,
     filterBinary: FILTER,

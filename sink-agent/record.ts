@@ -24,6 +24,8 @@ export interface SinkRecord {
   allow?: AllowedCall[];
   /** PID 1 of the container, as the host numbers it; `null` while there is no container. */
   init: ProcessIdentity | null;
+  /** Where its cgroup is. Absent in records of older agents, and before there is a container. */
+  cgroup?: string;
   /** Its processes have run here: the VM's image of them is older. */
   ran: boolean;
   /** `preparing` and the other steps under way are undone or judged at the next start. */

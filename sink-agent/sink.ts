@@ -26,6 +26,7 @@ import { Watch, waitUntraced } from './watch.ts';
 
 /** What a sink needs of its agent. */
 export interface SinkSurroundings extends ContainerSurroundings, LedgerOptions {
+  stateDir: string;
   filterBinary: string;
   tls: TlsMaterial;
 }
@@ -52,7 +53,7 @@ export class Sink {
     this.#container = new Container(around, this.#ledger);
     this.#watch = new Watch({
       binary: around.filterBinary,
-      cgroup: this.#container.cgroup.processes,
+      cgroup: () => this.#container.cgroup.processes,
       externalFile: join(around.stateDir, 'sinks', `${vm}.externals`),
       allowFile: join(around.stateDir, 'sinks', `${vm}.allowed`),
       log,

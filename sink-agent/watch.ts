@@ -21,8 +21,8 @@ import type { Trigger } from './trigger.ts';
 export interface WatchOptions {
   /** The compiled filter. */
   binary: string;
-  /** The cgroup of the processes, which the filter owns while it runs. */
-  cgroup: string;
+  /** The cgroup of the processes, which the filter owns while it runs; it may be another one after a restore. */
+  cgroup: () => string;
   /** Where the list of descriptors for the filter is written. */
   externalFile: string;
   /** Where what the profile allows is written. */
@@ -63,7 +63,7 @@ export class Watch {
     // Other ports' connections are held outside until the VM can take them: one that is accepted here all the same is activity.
     const filter = await startSyscallFilter({
       binary,
-      cgroup,
+      cgroup: cgroup(),
       externalFile,
       ...(allow === '' ? {} : { allowFile }),
       accept: 'trigger',
@@ -100,7 +100,7 @@ export class Watch {
   /** Resolves when the last filter is gone and everything is frozen: CRIU can take over. */
   async settled(): Promise<void> {
     await this.#settled;
-    await waitFrozen(this.#options.cgroup);
+    await waitFrozen(this.#options.cgroup());
   }
 
   /** What came here and nobody has taken, as it was at the last freeze; given once. */
@@ -120,7 +120,7 @@ export class Watch {
   /** Without waiting for anything: nothing may run unwatched. The filter's guardian does the same. */
   #freezeNow(): void {
     try {
-      writeFileSync(join(this.#options.cgroup, 'cgroup.freeze'), '1');
+      writeFileSync(join(this.#options.cgroup(), 'cgroup.freeze'), '1');
     } catch (error) {
       this.#options.log.error('sink.freeze', { error }); // the cgroup went with the sink
     }

@@ -27,6 +27,8 @@ const CRIU_TIMEOUT_MS = 20_000;
 export interface RestoreTarget {
   init: ProcessIdentity;
   cgroup: SinkCgroup;
+  /** cgroups of v1 in which its processes are born, see runtime.ts. */
+  limits: readonly string[];
   /** Of the CRIU in the container. */
   criuVersion: string;
 }
@@ -64,7 +66,7 @@ export function restoreTrees(
 }
 
 async function startAll(
-  { init, cgroup, criuVersion }: RestoreTarget,
+  { init, cgroup, limits, criuVersion }: RestoreTarget,
   manifest: Manifest,
   trees: readonly ProcessTree[],
   folder: string,
@@ -86,7 +88,7 @@ async function startAll(
       actionScript: `${AGENT_FOLDER}/programs/freeze-restored.sh`,
     });
     return startCriu(args, join(folder, tree.folder), {
-      prefix: [...enter(init), ...script],
+      prefix: [...bornIn(limits), ...enter(init), ...script],
       timeoutMs: CRIU_TIMEOUT_MS,
     });
   });
@@ -96,6 +98,13 @@ async function startAll(
   await setFrozen(cgroup.processes, true);
   await waitFrozen(cgroup.processes);
   for (const { root } of trees) await setFrozen(join(cgroup.path, treeCgroup(root)), false);
+}
+
+/** argv that moves itself into these cgroups; a command follows. Only from outside: a container does not see them. */
+function bornIn(limits: readonly string[]): string[] {
+  if (limits.length === 0) return [];
+  const move = 'while [ "$1" != -- ]; do echo 0 > "$1/cgroup.procs"; shift; done; shift; exec "$@"';
+  return ['sh', '-euc', move, 'sh', ...limits, '--'];
 }
 
 /** The trees as they are in the sink: the same but for the names of what stayed in the VM. */

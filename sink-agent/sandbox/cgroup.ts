@@ -22,7 +22,10 @@ export interface SinkCgroup {
 }
 
 export function sinkCgroup(root: string, name: string): SinkCgroup {
-  const path = join(root, name);
+  return cgroupAt(join(root, name));
+}
+
+export function cgroupAt(path: string): SinkCgroup {
   return { path, helper: join(path, 'helper'), processes: join(path, 'processes') };
 }
 

@@ -166,7 +166,7 @@ test('an agent that died when it had dumped one of two trees is followed by one 
   const images = await openImageStore(join(stateDir, 'images'));
   const image = await images.read(world.name, 'half');
   if (!image || !record.init) throw new Error('expected a sink with an image');
-  const target = { init: record.init, cgroup: cgroup(), criuVersion: image.manifest.criuVersion };
+  const target = { init: record.init, cgroup: cgroup(), limits: [], criuVersion: image.manifest.criuVersion };
   const manifest = {
     ...image.manifest,
     imageId: 'half-back',
