@@ -18,8 +18,6 @@ import { parsePrefix, prefixToText } from './openflow/prefix.ts';
 export interface PayloadOwner {
   vmName: string;
   mac: string;
-  /** OpenFlow number of its port. */
-  vmPort: number;
   /** Addresses and prefixes whose traffic is trivial. */
   healthChecks: readonly string[];
 }
@@ -88,11 +86,11 @@ export function payloadBytes(priority: number, packets: number, bytes: number): 
 }
 
 /** To the VM, and from it. */
-function ends({ mac, vmPort }: PayloadOwner): { isTo: boolean; match: Match; actions: Action[] }[] {
+function ends({ mac }: PayloadOwner): { isTo: boolean; match: Match; actions: Action[] }[] {
   const counted = (bit: number): Action[] => [{ type: 'mark', bit }, { type: 'again' }];
   return [
     { isTo: true, match: { ethDst: mac, unmarked: 0 }, actions: counted(0) },
-    { isTo: false, match: { inPort: vmPort, ethSrc: mac, unmarked: 1 }, actions: counted(1) },
+    { isTo: false, match: { ethSrc: mac, unmarked: 1 }, actions: counted(1) },
   ];
 }
 

@@ -8,7 +8,7 @@ import type { Qmp } from '../hypervisor/qmp.ts';
 import type { ReportSource } from './collector.ts';
 
 export interface ReportSourceDeps {
-  vm: { name: string; mac: string; port: string };
+  vm: { name: string; mac: string };
   /** The VM's bridge: `HostLink.openflow` of its host. */
   bridge: KeptConnection;
   vmAgent: Pick<RpcClient<VmAgentApi>, 'call'>;
@@ -18,7 +18,7 @@ export interface ReportSourceDeps {
 }
 
 export function reportSource({ vm, bridge, vmAgent, qmp, healthChecks }: ReportSourceDeps): ReportSource {
-  const payload = new PayloadMeter({ vmName: vm.name, mac: vm.mac, port: vm.port, bridge });
+  const payload = new PayloadMeter({ vmName: vm.name, mac: vm.mac, bridge });
   const dirty = new DirtyRateMeter(qmp);
   return {
     guest: (signal) => vmAgent.call('sample', {}, { signal }),

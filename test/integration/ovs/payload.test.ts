@@ -37,7 +37,7 @@ beforeAll(async () => {
   hosts = await startTwoHosts('slo-pl');
   bridge = new KeptConnection({ name: 'br-int of hv', connect: hosts.hv.connect }).start();
   datapath = new DatapathControl(hosts.hv.connectControl, { name: 'hv' });
-  meter = new PayloadMeter({ vmName: 'vm1', mac: VM_MAC, port: 'qvo-vm1', bridge });
+  meter = new PayloadMeter({ vmName: 'vm1', mac: VM_MAC, bridge });
   // Unmanaged as yet: the sink's stack would answer for the VM's address, too.
   await hosts.stack.host.run(['ip', 'link', 'set', 'eth0', 'down']);
   await hosts.client.host.run(['ip', 'addr', 'add', `${CHECKER}/24`, 'dev', 'eth0']);
@@ -139,7 +139,7 @@ test.each([
 });
 
 test('what one VM sends to another is counted for both', async () => {
-  const other = new PayloadMeter({ vmName: 'vm2', mac: CLIENT_MAC, port: 'client0', bridge });
+  const other = new PayloadMeter({ vmName: 'vm2', mac: CLIENT_MAC, bridge });
   onTestFinished(() => other.remove());
   expect(await other.read([CHECKER])).toBeNull();
   const before = [await payload(), await payload(other)];
@@ -160,7 +160,7 @@ test('other health checks hold from the next reading on, and take nothing back o
 
 test('counters that were made anew behind its back are not taken for the old ones', async () => {
   expect(await payload()).toBeGreaterThan(0);
-  const restored = new PayloadMeter({ vmName: 'vm1', mac: VM_MAC, port: 'qvo-vm1', bridge });
+  const restored = new PayloadMeter({ vmName: 'vm1', mac: VM_MAC, bridge });
   await restored.remove();
   expect(await restored.read([CHECKER])).toBeNull();
   expect(await meter.read([CHECKER])).toBeNull();
