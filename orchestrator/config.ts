@@ -89,10 +89,27 @@ const Vm = Type.Object(
   strict,
 );
 
+const Listen = Type.Object(
+  {
+    address: text('Address to listen at.'),
+    port: Type.Integer({ minimum: 0, maximum: 65535 }),
+    tls: Type.Object(
+      {
+        cert: text('PEM file: the server’s certificate, and those between it and its CA.'),
+        key: text('PEM file.'),
+        clientCa: Type.Optional(text('PEM file: the CA of clients that show a certificate (webhooks).')),
+      },
+      strict,
+    ),
+  },
+  { ...strict, description: 'The API over the network, for holders of a token (docs/api.md).' },
+);
+
 const Config = Type.Object(
   {
     stateDir: text('Folder of the journal.'),
     socket: text('Unix socket of the API.'),
+    listen: Type.Optional(Listen),
     tls: Type.Object({ ca: text('PEM file.'), cert: text('PEM file.'), key: text('PEM file.') }, strict),
     switchOff: Type.Optional(
       Type.Union([Type.Literal('swap'), Type.Literal('ram')], { description: 'swap unless told.' }),
@@ -131,6 +148,7 @@ const Config = Type.Object(
 export type HostConfig = Type.Static<typeof Host>;
 export type SinkConfig = Type.Static<typeof Sink>;
 export type VmConfig = Type.Static<typeof Vm>;
+export type ListenConfig = Type.Static<typeof Listen>;
 export type Config = Type.Static<typeof Config>;
 
 /** How a VM's new connections are met while it is parked. */

@@ -66,7 +66,7 @@ export async function startService(options: ServiceOptions): Promise<{ close(): 
   }
   const endPruning = keepPruned(journal, config.journalDays, log);
   const api = await startApi({
-    ...{ socket: config.socket, vms, journal, log },
+    ...{ socket: config.socket, stateDir: config.stateDir, listen: config.listen, vms, journal, log },
     inventory: configInventory(config, hosts, sinkAgents),
   });
 

@@ -1,4 +1,6 @@
 /** The API’s routes over the service’s parts; the same for each listener, which only differ in how they tell who calls. */
+
+import type { ServerOptions as HttpsOptions } from 'node:https';
 import Fastify, { type FastifyInstance, type FastifyServerOptions } from 'fastify';
 import type { Log } from '../../common/log.ts';
 import type { Journal } from '../saga/journal.ts';
@@ -10,6 +12,8 @@ import { type Inventory, inventoryRoutes } from './inventory.ts';
 import { observationRoutes } from './observations.ts';
 import { operationRoutes } from './operations.ts';
 import { BODY_BYTES, sendProblem, unknownRoute } from './problem.ts';
+import { tokenRoutes } from './tokens/routes.ts';
+import type { TokenStore } from './tokens/store.ts';
 import { type ManagedVm, vmRoutes } from './vms.ts';
 
 /** Further routes, each with its scope: webhooks. Called once per listener. */
@@ -20,6 +24,7 @@ export interface ApiDeps {
   journal: Journal;
   log: Log;
   inventory: Inventory;
+  tokens: TokenStore;
   ready?: Readiness;
   plugins?: readonly ApiPlugin[];
 }
@@ -27,14 +32,15 @@ export interface ApiDeps {
 export async function buildApi(
   deps: ApiDeps,
   identify: Identify,
-  options: FastifyServerOptions = {},
+  options: FastifyServerOptions & { https?: HttpsOptions } = {},
 ): Promise<FastifyInstance> {
-  const { vms, journal, log, inventory, ready = () => [], plugins = [] } = deps;
+  const { vms, journal, log, inventory, tokens, ready = () => [], plugins = [] } = deps;
   const app = Fastify({
     ...options,
     forceCloseConnections: true,
     exposeHeadRoutes: false,
     bodyLimit: BODY_BYTES,
+    frameworkErrors: sendProblem(log),
     // What is not known is refused, not dropped; a query’s texts become numbers and lists.
     ajv: { customOptions: { removeAdditional: false, coerceTypes: 'array' } },
   });
@@ -48,6 +54,7 @@ export async function buildApi(
   operationRoutes(app, journal);
   eventRoutes(app, journal);
   inventoryRoutes(app, inventory, vms);
+  tokenRoutes(app, tokens, log);
   for (const plugin of plugins) await app.register(async (scope) => plugin(scope));
   return app;
 }

@@ -47,7 +47,8 @@ export interface Driven {
   unreachable: { vm: HostLoss | null; sink: HostLoss | null };
 }
 
-export function drive(world: World, journal: Journal, over: { windowMs?: number } = {}): Driven {
+export function drive(world: World, journal: Journal, over: { windowMs?: number; vm?: string } = {}): Driven {
+  const { vm = 'vm1' } = over;
   const ports = world.ports();
   const quick = { persistMs: 20, retryAfterMs: 1 };
   const readings: Driven['readings'] = [IDLE];
@@ -55,7 +56,7 @@ export function drive(world: World, journal: Journal, over: { windowMs?: number 
   const hypervisor = { lost: false };
   const unreachable: Driven['unreachable'] = { vm: null, sink: null };
   const watch = new WakeWatch({
-    vm: 'vm1',
+    vm,
     journal,
     log: silentLog,
     async usage(question) {
@@ -68,13 +69,13 @@ export function drive(world: World, journal: Journal, over: { windowMs?: number 
     windowMs: over.windowMs ?? 60_000,
   });
   const driver = new VmDriver({
-    vm: 'vm1',
+    vm,
     journal,
     log: silentLog,
     park: { ...parkSaga(ports), ...quick },
     unpark: { ...unparkSaga(ports), ...quick },
     held: () => ports.network.held(),
-    sink: () => ports.sinkAgent.call('status', { vm: 'vm1' }),
+    sink: () => ports.sinkAgent.call('status', { vm }),
     reassert: ({ sinkPort, listeners }) => ports.network.toSink(sinkPort, listeners),
     hypervisorLost: () => hypervisor.lost,
     hostLost: () => unreachable.vm,

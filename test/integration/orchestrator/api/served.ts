@@ -1,0 +1,126 @@
+/** The API over drivers of model VMs (unit/orchestrator/sagas/world.ts), on a socket of its own and, when asked for, by TLS. */
+import { readFileSync } from 'node:fs';
+import { request as httpsRequest } from 'node:https';
+import { join } from 'node:path';
+import { onTestFinished } from 'vitest';
+import { silentLog } from '../../../../common/log.ts';
+import { issueCertificate, makeAuthority } from '../../../../lab/pki.ts';
+import type { ApiPlugin } from '../../../../orchestrator/api/app.ts';
+import { type Api, startApi } from '../../../../orchestrator/api/server.ts';
+import type { ManagedVm } from '../../../../orchestrator/api/vms.ts';
+import { type ApiClient, apiClient } from '../../../../orchestrator/cli/client.ts';
+import type { VmConfig } from '../../../../orchestrator/config.ts';
+import { type Journal, openJournal } from '../../../../orchestrator/saga/journal.ts';
+import { temporaryFolder } from '../../../unit/orchestrator/saga/suite.ts';
+import { World } from '../../../unit/orchestrator/sagas/world.ts';
+import { type Driven, drive } from '../../../unit/orchestrator/vm/driven.ts';
+
+export interface Served {
+  folder: string;
+  socket: string;
+  api: Api;
+  client: ApiClient;
+  journal: Journal;
+  vms: Map<string, ModelVm>;
+  /** Ends the service and begins it again over the same journal. */
+  restart(): Promise<void>;
+}
+
+type ModelVm = ManagedVm & { world: World; unreachable: Driven['unreachable'] };
+
+export interface ServedOptions {
+  vms?: Record<string, { labels?: Record<string, string> }>;
+  tls?: boolean;
+  plugins?: readonly ApiPlugin[];
+}
+
+export async function serve({
+  vms = { vm1: {} },
+  tls = false,
+  plugins = [],
+}: ServedOptions = {}): Promise<Served> {
+  const folder = temporaryFolder();
+  const socket = join(folder, 'seamless.sock');
+  let listen: Parameters<typeof startApi>[0]['listen'];
+  if (tls) {
+    await makeAuthority(folder);
+    const { cert, key } = await issueCertificate(folder, 'server', 'server', ['127.0.0.1']);
+    listen = { address: '127.0.0.1', port: 0, tls: { cert, key } };
+  }
+  const start = async () => {
+    const journal = openJournal(join(folder, 'journal.sqlite'));
+    const managed = new Map(
+      Object.entries(vms).map(([name, { labels }]) => [name, modelVm(journal, name, labels)]),
+    );
+    for (const { driver } of managed.values()) driver.start();
+    const api = await startApi({ socket, vms: managed, journal, log: silentLog, listen, plugins });
+    return { journal, api, vms: managed };
+  };
+  const stop = async () => {
+    for (const { driver } of served.vms.values()) driver.stop();
+    await served.api.close();
+    await Promise.all([...served.vms.values()].map(({ driver }) => driver.idle()));
+    served.journal.close();
+  };
+  const served: Served = {
+    ...{ folder, socket, client: apiClient(socket) },
+    ...(await start()),
+    async restart() {
+      await stop();
+      Object.assign(served, await start());
+    },
+  };
+  onTestFinished(stop);
+  return served;
+}
+
+function modelVm(journal: Journal, name: string, labels?: Record<string, string>): ModelVm {
+  const world = new World();
+  const config = { name, host: 'hv', sink: 'sink1', addresses: ['10.77.0.11/24'], mac: 'm', template: 't' };
+  const { driver, unreachable } = drive(world, journal, { vm: name });
+  return {
+    ...{ world, unreachable, driver },
+    config: { ...config, ...(labels ? { labels } : {}) } as unknown as VmConfig,
+    hypervisor: { loss: null },
+    residentBytes: async () => 100 * 1024 * 1024,
+    qemuStatus: async () => (world.power === 'on' ? 'running' : 'paused'),
+    observe: async () => ({ observations: [], processes: 0, threads: 0, calls: 0, ms: 0 }),
+    scan: async () => ({ processes: [], listeners: [], refusals: [], imageBytes: 0 }),
+  };
+}
+
+export interface Answer {
+  status: number;
+  headers: Record<string, string | string[] | undefined>;
+  body: Record<string, unknown>;
+}
+
+/** One request by TLS, as a client elsewhere makes it. */
+export function byTls(
+  { api, folder }: Served,
+  method: string,
+  path: string,
+  headers: Record<string, string> = {},
+  body?: string,
+): Promise<Answer> {
+  const { promise, resolve, reject } = Promise.withResolvers<Answer>();
+  const ca = readFileSync(join(folder, 'ca.crt'));
+  const request = httpsRequest({
+    host: '127.0.0.1',
+    port: api.address?.port,
+    ca,
+    method,
+    path,
+    headers,
+    agent: false,
+  });
+  request.once('error', reject);
+  request.once('response', async (response) => {
+    let text = '';
+    for await (const chunk of response) text += chunk;
+    const { statusCode: status = 0, headers: got } = response;
+    resolve({ status, headers: got, body: text === '' ? {} : JSON.parse(text) });
+  });
+  request.end(body);
+  return promise;
+}
