@@ -40,6 +40,16 @@ export const ERRORS = {
     exit: 8,
     next: 'Check the host’s QMP, OVS and cgroup paths in the configuration.',
   },
+  HOST_DISK_FULL: {
+    status: 507,
+    exit: 8,
+    next: 'Free room in the folder of the VM’s `suspendToDisk`, or choose another method; the VM is awake.',
+  },
+  STATE_STALE: {
+    status: 409,
+    exit: 9,
+    next: 'Somebody has started the VM by other means. Its saved memory is kept; start the VM as they did.',
+  },
   CHECKPOINT_FAILED: {
     status: 502,
     exit: 9,

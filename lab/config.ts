@@ -31,6 +31,7 @@ export function orchestratorConfig(
   lab: LabPlan,
   vms: readonly VmPlan[],
   accel: LabState['accel'] = 'tcg',
+  commands: ReadonlyMap<string, readonly string[] | null> = new Map(),
   transports?: HostTransports,
 ) {
   const host = (name: SwitchHost) => ({
@@ -59,6 +60,7 @@ export function orchestratorConfig(
       },
     ],
     vms: vms.map((vm) => ({
+      ...suspendToDisk(lab, commands.get(vm.name)),
       name: vm.name,
       host: 'hv',
       mac: vm.production.mac,
@@ -73,6 +75,11 @@ export function orchestratorConfig(
       template: vm.template,
     })),
   };
+}
+
+/** Only a VM with a hypervisor has memory that can go to a file. */
+function suspendToDisk(lab: LabPlan, start: readonly string[] | null | undefined) {
+  return start ? { suspendToDisk: { folder: join(lab.diskDirectory, 'saved'), start } } : {};
 }
 
 export function sinkAgentConfig(lab: LabPlan) {

@@ -16,7 +16,7 @@ import { orchestratorConfigPath, sinkAgentConfigPath, startServices, waitForVmAg
 import { makeSshKeys } from './ssh.ts';
 import { type LabState, readState, writeState } from './state.ts';
 import { addSwap } from './swap.ts';
-import { startVm, waitForBoot } from './vm.ts';
+import { prepareVm, startVm, waitForBoot } from './vm.ts';
 
 export interface UpRequest {
   lab: LabPlan;
@@ -80,12 +80,14 @@ async function build(request: UpRequest): Promise<LabState> {
     ...(native ? [] : [() => chooseOnce(lab, vms, state)]),
   ]);
   const byHost = request.transport === 'ssh' ? await sshTransports(lab, started, signal) : undefined;
-  await writeConfiguration(lab, state, byHost);
+  const commands = new Map<string, Awaited<ReturnType<typeof prepareVm>>>();
+  for (const vm of vms) commands.set(vm.name, await prepareVm(lab, vm, state.accel));
+  await writeConfiguration(lab, state, commands, byHost);
   signal.throwIfAborted();
   report(`booting ${vms.map((vm) => vm.name).join(', ')} (${state.accel}, ${vms[0]?.memoryMiB ?? 0} MiB)`);
   const machines: [VmPlan, RunningProcess][] = [];
   for (const vm of vms) {
-    const [machine, ...others] = await startVm(lab, vm, state.accel);
+    const [machine, ...others] = await startVm(lab, vm, commands.get(vm.name) ?? null);
     for (const running of [machine, ...others]) started(running);
     machines.push([vm, machine]);
   }
@@ -153,9 +155,13 @@ async function sshTransports(
 async function writeConfiguration(
   lab: LabPlan,
   { vms, accel }: LabState,
+  commands: ReadonlyMap<string, readonly string[] | null>,
   transports: HostTransports | undefined,
 ): Promise<void> {
   const text = (value: unknown) => `${JSON.stringify(value, null, 2)}\n`;
-  await writeFile(orchestratorConfigPath(lab), text(orchestratorConfig(lab, vms, accel, transports)));
+  await writeFile(
+    orchestratorConfigPath(lab),
+    text(orchestratorConfig(lab, vms, accel, commands, transports)),
+  );
   await writeFile(sinkAgentConfigPath(lab), text(sinkAgentConfig(lab)));
 }

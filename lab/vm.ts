@@ -35,29 +35,39 @@ const NO_OFFLOAD =
     .map((feature) => `${feature}=off`)
     .join(',');
 
-/** Makes the VM's disk and boot-time files and starts it. @returns its process first, then what serves it. */
-export async function startVm(
+type Command = readonly [string, ...string[]];
+
+/** Makes the VM's disk and boot-time files. @returns the command that is its QEMU; null for a native VM */
+export async function prepareVm(
   lab: LabPlan,
   vm: VmPlan,
   accel: Accelerator | 'native',
-): Promise<[RunningProcess, ...RunningProcess[]]> {
+): Promise<Command | null> {
   await mkdir(vm.directory, { recursive: true, mode: 0o700 });
   await mkdir(lab.diskDirectory, { recursive: true });
-  return accel === 'native' ? startNativeVm(lab, vm) : [await startQemu(lab, vm, accel)];
-}
-
-async function startQemu(lab: LabPlan, vm: VmPlan, accelerator: Accelerator): Promise<RunningProcess> {
+  if (accel === 'native') return null;
   const template = templatePaths(templateDirectory(lab.cache, vm.template));
   await exec(['qemu-img', 'create', '-q', '-f', 'qcow2', '-F', 'raw', '-b', template.disk, vm.disk]);
   const files = await makeBootInput(lab, vm);
+  return ['qemu-system-x86_64', ...qemuArguments(vm, template, accel, files)];
+}
+
+/** Starts a VM that was prepared. @returns its process first, then what serves it. */
+export async function startVm(
+  lab: LabPlan,
+  vm: VmPlan,
+  command: Command | null,
+): Promise<[RunningProcess, ...RunningProcess[]]> {
+  if (!command) return startNativeVm(lab, vm);
   await mkdir(vm.cgroup, { recursive: true });
-  return startProcess({
+  const qemu = startProcess({
     name: vm.name,
-    argv: ['qemu-system-x86_64', ...qemuArguments(vm, template, accelerator, files)],
+    argv: command,
     netns: namespacePath(lab, 'hv'),
     log: join(vm.directory, 'machine.log'),
     cgroups: [vm.cgroup],
   });
+  return [qemu];
 }
 
 /** Waits until the VM lets logins in. */
@@ -119,7 +129,7 @@ function qemuArguments(
     ['-device', `virtio-net-pci,id=net0,netdev=production,mac=${production.mac},romfile=,${NO_OFFLOAD}`],
     ['-netdev', `tap,id=management,ifname=${management.tap},script=no,downscript=no`],
     ['-device', `virtio-net-pci,id=net1,netdev=management,mac=${management.mac},romfile=`],
-    ['-device', 'virtio-balloon-pci,id=balloon0,free-page-reporting=on'],
+    ['-device', 'virtio-balloon-pci,id=balloon0,free-page-reporting=on,deflate-on-oom=on'],
     ['-serial', `file:${join(directory, 'console.log')}`],
     ...qmpSockets(vm).map((path): [string, string] => ['-qmp', `unix:${path},server=on,wait=off`]),
   ];

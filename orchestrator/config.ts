@@ -57,6 +57,21 @@ const Syn = Type.Union([Type.Literal('hold'), Type.Literal('accept')], {
     'hold: it waits and wakes the VM; accept: the sink takes it, and only what it then needs wakes.',
 });
 
+const SuspendToDisk = Type.Object(
+  {
+    folder: Type.String({
+      pattern: '^/.{0,60}$',
+      description: 'On its host, for the VM’s memory while it is switched off; with room for all of it.',
+    }),
+    start: Type.Array(Type.String(), {
+      minItems: 1,
+      description:
+        'The command that becomes the VM’s QEMU, as it was started first. It must exec it, not fork, and pass on the arguments that follow.',
+    }),
+  },
+  strict,
+);
+
 const Vm = Type.Object(
   {
     name: name('Of the VM.'),
@@ -71,6 +86,7 @@ const Vm = Type.Object(
     tap: text('Its tap, a port of a Linux bridge of its own.'),
     qmpSocket: text('QMP socket of its QEMU, for the orchestrator alone.'),
     cgroup: text('Folder of the memory cgroup of its QEMU.'),
+    suspendToDisk: Type.Optional(SuspendToDisk),
     agent,
     sink: text('Its sink server, one of `sinks`.'),
     template: text('Name of its template; the agents compare the identity.'),
@@ -112,7 +128,9 @@ const Config = Type.Object(
     listen: Type.Optional(Listen),
     tls: Type.Object({ ca: text('PEM file.'), cert: text('PEM file.'), key: text('PEM file.') }, strict),
     switchOff: Type.Optional(
-      Type.Union([Type.Literal('swap'), Type.Literal('ram')], { description: 'swap unless told.' }),
+      Type.Union([Type.Literal('swap'), Type.Literal('ram'), Type.Literal('disk')], {
+        description: 'How a parked VM is switched off (docs/switch-off.md); swap unless told.',
+      }),
     ),
     persistMs: Type.Optional(
       Type.Integer({
@@ -196,7 +214,7 @@ function schemaProblems(value: unknown): string[] {
   });
 }
 
-function referenceProblems({ hosts, sinks, vms }: Config): string[] {
+function referenceProblems({ hosts, sinks, vms, switchOff }: Config): string[] {
   const unknown = (list: readonly { name: string }[], wanted: string, at: string) =>
     list.some((entry) => entry.name === wanted) ? [] : [`${at}: “${wanted}” is not defined`];
   const twice = (list: readonly { name: string }[], at: string) =>
@@ -212,6 +230,11 @@ function referenceProblems({ hosts, sinks, vms }: Config): string[] {
     ...vms.flatMap((vm, index) => unknown(hosts, vm.host, `/vms/${index}/host`)),
     ...vms.flatMap((vm, index) => unknown(sinks, vm.sink, `/vms/${index}/sink`)),
     ...vms.flatMap((vm, index) => connectionProblems(vm, `/vms/${index}`)),
+    ...vms.flatMap(({ suspendToDisk }, index) =>
+      switchOff === 'disk' && !suspendToDisk
+        ? [`/vms/${index}: switchOff is disk, and suspendToDisk is missing`]
+        : [],
+    ),
   ];
 }
 

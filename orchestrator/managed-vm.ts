@@ -18,9 +18,8 @@ import type { Journal } from './saga/journal.ts';
 import { parkSaga } from './sagas/park.ts';
 import type { Ports } from './sagas/ports.ts';
 import { unparkSaga } from './sagas/unpark.ts';
-import { suspendToRam } from './suspend/suspend-to-ram.ts';
-import { suspendToSwap } from './suspend/suspend-to-swap.ts';
-import { workingSet } from './suspend/working-set.ts';
+import { switchOffBy, switchOffFor } from './suspend/methods.ts';
+import { switchOffMethods } from './suspend/of-vm.ts';
 import { VmDriver } from './vm/driver.ts';
 import { HypervisorWatch } from './vm/hypervisor-watch.ts';
 import { synWake } from './vm/wake.ts';
@@ -64,17 +63,12 @@ export function manageVm(deps: ManagedVmDeps): ManagedVm & { start(): void; clos
   const profile = () => compileProfile(readProfile(join(profiles, `${vm.template}.yaml`)));
   const rehearse = (signal: AbortSignal) =>
     deps.sinkAgent.call('rehearse', { vm: vm.name }, { signal, timeoutMs: 60_000 });
-  const power =
-    config.switchOff === 'ram'
-      ? suspendToRam({ qmp, cgroup })
-      : suspendToSwap({
-          ...{ qmp, cgroup, vmAgent, rehearse, log },
-          workingSet: workingSet({
-            ...{ vm: vm.name, host: vmHost.transport, cgroup, log },
-            program: join(import.meta.dirname, '../build/working-set'),
-            runDir: runDirOf(config, vm.host),
-          }),
-        });
+  const runDir = runDirOf(config, vm.host);
+  const power = switchOffBy(
+    switchOffMethods({ vm, host: vmHost.transport, qmp, cgroup, vmAgent, rehearse, runDir, log }),
+    () => switchOffFor(config, vm),
+    log,
+  );
   const ports: Ports = {
     vm: vm.name,
     sinkServer: sink.name,
@@ -111,6 +105,7 @@ export function manageVm(deps: ManagedVmDeps): ManagedVm & { start(): void; clos
     ...{ vm: vm.name, qmp, journal, log },
     state: () => driver.state.kind,
     hostLost: () => vmHost.reachability.loss !== null,
+    away: power.away,
     onBack: () => driver.retryWake(),
   });
   vmHost.onUp(() => driver.retryWake());
@@ -121,7 +116,8 @@ export function manageVm(deps: ManagedVmDeps): ManagedVm & { start(): void; clos
     driver,
     hypervisor,
     residentBytes: () => cgroup.resident(),
-    qemuStatus: async () => (await qmp.execute<{ status: string }>('query-status')).status,
+    qemuStatus: async () =>
+      (await power.away()) ? 'saved' : (await qmp.execute<{ status: string }>('query-status')).status,
     scan: () => vmAgent.call('scan', {}),
     observe: (seconds) =>
       vmAgent.call('observe', { seconds, allow: profile() }, { timeoutMs: (seconds + 30) * 1000 }),

@@ -34,3 +34,9 @@ export interface HostTransport {
   /** Ends the connection, if there is one; what is under way rejects. Daemons stay. */
   close(): Promise<void>;
 }
+
+/** Whether a `readFile` failed because there is no such file, rather than because the host can't be asked. */
+export function isMissing(thrown: unknown): boolean {
+  const cause = (thrown as { cause?: unknown })?.cause ?? thrown;
+  return (cause as NodeJS.ErrnoException)?.code === 'ENOENT';
+}

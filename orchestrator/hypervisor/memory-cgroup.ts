@@ -9,7 +9,7 @@
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import { SeamlessError } from '../../common/errors.ts';
-import type { HostTransport } from '../host/transport.ts';
+import { type HostTransport, isMissing } from '../host/transport.ts';
 
 export interface MemoryCgroup {
   /** Bytes that the group is charged for, page cache included. */
@@ -22,6 +22,8 @@ export interface MemoryCgroup {
   resident(): Promise<number>;
   /** PID of the one with most resident memory: QEMU. */
   mainProcess(): Promise<number>;
+  /** PIDs of its processes; none when there is no such group, as after a reboot. */
+  processes(): Promise<number[]>;
 }
 
 const STROKE_BYTES = 48 * 1024 * 1024;
@@ -49,6 +51,7 @@ export function memoryCgroup(host: HostTransport, path: string): MemoryCgroup {
     lift: async () => (await cgroup()).lift(),
     resident: async () => (await cgroup()).resident(),
     mainProcess: async () => (await cgroup()).mainProcess(),
+    processes: () => processesIn(host, path),
   };
 }
 
@@ -75,7 +78,7 @@ function cgroupV1(host: HostTransport, path: string): MemoryCgroup {
     write('memory.oom_control', state === 'off' ? 1 : 0).catch(() => {});
   return {
     usage,
-    ...residents(host, `${path}/cgroup.procs`),
+    ...residents(host, path),
     async squeeze(floorBytes, wanted) {
       await oomKiller('off');
       const stroke = (bytes: number) => write('memory.limit_in_bytes', bytes).finally(noLimit);
@@ -94,7 +97,7 @@ function cgroupV2(host: HostTransport, path: string): MemoryCgroup {
     host.writeFile(`${path}/memory.reclaim`, String(Math.max(0, (await usage()) - bytes)));
   return {
     usage,
-    ...residents(host, `${path}/cgroup.procs`),
+    ...residents(host, path),
     squeeze: (floorBytes, wanted) => inStrokes(usage, reclaimTo, floorBytes, wanted),
     lift: () => host.writeFile(`${path}/memory.high`, 'max'),
   };
@@ -128,13 +131,24 @@ function isBusy(thrown: unknown): boolean {
   return ['EBUSY', 'EAGAIN', 'EINTR'].includes((cause as NodeJS.ErrnoException)?.code ?? '');
 }
 
-function residents(host: HostTransport, procsFile: string): Pick<MemoryCgroup, 'resident' | 'mainProcess'> {
-  const pids = async () => (await host.readFile(procsFile)).split('\n').filter(Boolean).map(Number);
+async function processesIn(host: HostTransport, path: string): Promise<number[]> {
+  const text = await host.readFile(`${path}/cgroup.procs`).catch((error) => {
+    if (isMissing(error)) return '';
+    throw error;
+  });
+  return text.split('\n').filter(Boolean).map(Number);
+}
+
+type Residents = Pick<MemoryCgroup, 'resident' | 'mainProcess' | 'processes'>;
+
+function residents(host: HostTransport, path: string): Residents {
+  const pids = () => processesIn(host, path);
   const bytesOf = async (pid: number) => {
     const rollup = await host.readFile(`/proc/${pid}/smaps_rollup`).catch(() => '');
     return { pid, bytes: Number(/^Rss:\s+(\d+) kB/m.exec(rollup)?.[1] ?? 0) * 1024 };
   };
   return {
+    processes: pids,
     async resident() {
       const each = await Promise.all((await pids()).map(bytesOf));
       return each.reduce((sum, { bytes }) => sum + bytes, 0);
@@ -148,7 +162,7 @@ function residents(host: HostTransport, procsFile: string): Pick<MemoryCgroup, '
       if (main) return main.pid;
       throw new SeamlessError(
         'HOST_UNREACHABLE',
-        `Expected a process in ${procsFile} of ${host.name}, got none`,
+        `Expected a process in ${path}/cgroup.procs of ${host.name}, got none`,
       );
     },
   };

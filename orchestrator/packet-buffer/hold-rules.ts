@@ -1,6 +1,8 @@
 /**
- * The netfilter rules that send a VM's packets to its packet buffer, in the hypervisor's bridge path.
+ * The netfilter rules that send a VM's packets to its packet buffer, where they enter the bridge of its tap.
  *
+ * At the entrance, because a bridge drops what is for a port without a carrier: a tap has none while its QEMU is gone, as with a
+ * VM that is suspended to disk, and the packets must wait all the same.
  * They stand in the mangle table: a verdict from the queue ends only the table it was given in, so that a cloud's
  * security groups (filter table) still judge every packet that is released. What is not unicast is dropped while
  * packets are held: ARP and neighbour requests are answered by the sink, and the rest would be stale.
@@ -10,8 +12,8 @@ import type { HostTransport } from '../host/transport.ts';
 export interface HoldTarget {
   /** Names the rules' owner; the comment `seamless:NAME` is how they are found again. */
   vm: string;
-  /** The VM's tap device, a port of a Linux bridge. */
-  tap: string;
+  /** The port of the tap's Linux bridge by which the VM's packets come in. */
+  uplink: string;
   queue: number;
 }
 
@@ -38,26 +40,26 @@ export async function removeHoldRules(host: HostTransport, vm: string): Promise<
   });
 }
 
-function rulesFor({ vm, tap, queue }: HoldTarget): string[] {
-  const toTap = `FORWARD -m physdev --physdev-is-bridged --physdev-out ${tap}`;
+function rulesFor({ vm, uplink, queue }: HoldTarget): string[] {
+  const entering = `PREROUTING -m physdev --physdev-in ${uplink}`;
   const comment = `-m comment --comment ${JSON.stringify(`seamless:${vm}`)}`;
   return [
     // Should the buffer die, the packets go on to the VM rather than nowhere.
-    `${toTap} -m pkttype --pkt-type unicast ${comment} -j NFQUEUE --queue-num ${queue} --queue-bypass`,
-    `${toTap} -m pkttype ! --pkt-type unicast ${comment} -j DROP`,
+    `${entering} -m pkttype --pkt-type unicast ${comment} -j NFQUEUE --queue-num ${queue} --queue-bypass`,
+    `${entering} -m pkttype ! --pkt-type unicast ${comment} -j DROP`,
   ];
 }
 
-/** The VM's rules as `iptables -S` writes them: `-A FORWARD …`. */
+/** The VM's rules as `iptables -S` writes them: `-A PREROUTING …`; also what an older version has left in FORWARD. */
 async function ownRules(host: HostTransport, family: Family, vm: string): Promise<string[]> {
-  const { stdout } = await host.run([family, ...LOCK, '-t', 'mangle', '-S', 'FORWARD']);
+  const { stdout } = await host.run([family, ...LOCK, '-t', 'mangle', '-S']);
   const comment = new RegExp(`--comment "?seamless:${vm.replaceAll(/[^\w]/g, '\\$&')}"? `);
   return stdout.split('\n').filter((line) => comment.test(line));
 }
 
-function concerns(rule: string, { tap, queue }: HoldTarget): boolean {
+function concerns(rule: string, { uplink, queue }: HoldTarget): boolean {
   return (
-    rule.includes(` --physdev-out ${tap} `) &&
+    rule.includes(` --physdev-in ${uplink} `) &&
     (/ -j DROP$/.test(rule) || rule.includes(`--queue-num ${queue} `))
   );
 }

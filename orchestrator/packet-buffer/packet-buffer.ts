@@ -79,10 +79,10 @@ export class PacketBuffer {
 
   /** From now on every packet for the VM is held. Starts the daemon unless it answers. */
   async arm(): Promise<void> {
-    const { host, vm, tap, queue } = this.#options;
+    const { host, vm, uplink, queue } = this.#options;
     await Promise.all([this.#ensureDaemon(), this.#prepareBridge()]);
     await this.hold();
-    await ensureHoldRules(host, { vm, tap, queue });
+    await ensureHoldRules(host, { vm, uplink, queue });
   }
 
   /** Holds again after a release or a divert; a round trip to the daemon. */

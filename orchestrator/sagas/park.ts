@@ -13,6 +13,7 @@ import { SeamlessError } from '../../common/errors.ts';
 import { type AllowedCall, answeredPaths } from '../../criu/answers.ts';
 import type { Listener, NetworkIdentity } from '../../criu/manifest.ts';
 import { given, inDoubt, type SagaDefinition, type StepContext } from '../saga/definition.ts';
+import type { SwitchOffMethod } from '../suspend/switch-off.ts';
 import type { Held, Ports } from './ports.ts';
 
 export interface ParkState {
@@ -28,6 +29,7 @@ export interface ParkState {
   /** Connection requests that came during the park: they wait at the VM’s port, and wake it. */
   held?: Held;
   off?: boolean;
+  method?: SwitchOffMethod;
   residentBeforeBytes?: number;
   residentAfterBytes?: number;
 }

@@ -52,6 +52,7 @@ export function unparkSaga(ports: Ports): SagaDefinition<UnparkState> {
       [
         {
           name: 'resume',
+          timeoutMs: 300_000, // from a file it is all of its memory
           async do() {
             await power.switchOn();
             return undefined;

@@ -1,8 +1,10 @@
 /**
  * Inflates a VM's balloon over the memory that its guest does not need, and not further: past that, the guest would
- * run out of memory. The guest's own MemAvailable decides, less a margin, and is watched while the balloon grows.
+ * run out of memory. It grows in steps, each no larger than what the guest said it could spare a moment before, and stops
+ * where it is when the guest's MemAvailable, watched meanwhile, falls below an alarm: the balloon then gives back what lacks.
  */
 import { setTimeout as delay } from 'node:timers/promises';
+import { asSeamlessError } from '../../common/errors.ts';
 import type { Log } from '../../common/log.ts';
 import type { VmAgentApi } from '../../vm-agent/api.ts';
 import type { Qmp } from '../hypervisor/qmp.ts';
@@ -14,15 +16,30 @@ export interface BalloonDeps {
   log: Log;
 }
 
-const MiB = 1024 * 1024;
+export const MiB = 1024 * 1024;
 /** What stays free in the guest: the agent, CRIU and a login must fit in it. */
-const MARGIN_BYTES = 80 * MiB;
-/** Below this the balloon stops where it is. */
+export const MARGIN_BYTES = 80 * MiB;
+/** Below this the balloon gives back what lacks to the margin. */
 const ALARM_BYTES = 48 * MiB;
-const POLL_MS = 100;
+/** More at once the guest could need itself before it is asked again. */
+const STEP_BYTES = 256 * MiB;
+/** What is not worth a further step. */
+const CRUMB_BYTES = 8 * MiB;
+const POLL_MS = 50;
 /** Ends when the balloon has not grown for so long: the guest has no more to give. */
 const STALLED_MS = 1500;
 const INFLATE_MS = 30_000;
+
+/** The size to ask for next, or null when the guest has no more to spare. */
+export function nextSize(actualBytes: number, availableBytes: number): number | null {
+  const spare = Math.floor((availableBytes - MARGIN_BYTES) / MiB) * MiB;
+  return spare < CRUMB_BYTES ? null : actualBytes - Math.min(spare, STEP_BYTES);
+}
+
+/** The size to go back to when the guest has become short, or null when it has not. */
+export function relievedSize(actualBytes: number, availableBytes: number): number | null {
+  return availableBytes < ALARM_BYTES ? actualBytes + MARGIN_BYTES - availableBytes : null;
+}
 
 /** Gives the bytes that the balloon has taken. Returns early, without an error, when `wanted` aborts. */
 export async function inflateBalloon(
@@ -31,31 +48,48 @@ export async function inflateBalloon(
   wanted: AbortSignal,
 ): Promise<number> {
   const actual = async () => (await qmp.execute<{ actual: number }>('query-balloon')).actual;
-  const memory = (drop: boolean) =>
-    vmAgent.call('memory', drop ? { dropCaches: true } : {}, { signal: wanted, timeoutMs: 20_000 });
+  const available = async (drop: boolean) =>
+    (await vmAgent.call('memory', drop ? { dropCaches: true } : {}, { signal: wanted, timeoutMs: 20_000 }))
+      .availableBytes;
+  const setSize = (value: number) => qmp.execute('balloon', { value });
 
   const before = await actual();
-  const { availableBytes } = await memory(dropCaches);
-  const spare = Math.floor((availableBytes - MARGIN_BYTES) / MiB) * MiB;
-  if (spare <= 0) return 0;
-  const target = before - spare;
-  await qmp.execute('balloon', { value: target });
-
   const deadline = performance.now() + INFLATE_MS;
-  let last = before;
-  let lastChange = performance.now();
-  while (!wanted.aborted && performance.now() < Math.min(deadline, lastChange + STALLED_MS)) {
-    await delay(POLL_MS, undefined, { signal: wanted }).catch(() => {});
-    const now = await actual();
-    if (now < last) [last, lastChange] = [now, performance.now()];
-    if (now <= target) break;
-    if (wanted.aborted) break;
-    const guest = await memory(false);
-    if (guest.availableBytes < ALARM_BYTES) {
-      log.warn('balloon.stopped', { availableMiB: Math.round(guest.availableBytes / MiB) });
-      await qmp.execute('balloon', { value: await actual() });
+  let now = before;
+  let target = nextSize(now, await available(dropCaches));
+  while (target !== null && !wanted.aborted && performance.now() < deadline) {
+    await setSize(target);
+    let changedAt = performance.now();
+    let relieved: number | null = null;
+    while (now > target && !wanted.aborted && performance.now() < changedAt + STALLED_MS) {
+      await delay(POLL_MS, undefined, { signal: wanted }).catch(() => {});
+      const size = await actual();
+      if (size < now) changedAt = performance.now();
+      now = size;
+      if (now <= target || wanted.aborted) break;
+      const availableBytes = await available(false);
+      relieved = relievedSize(now, availableBytes);
+      if (relieved === null) continue;
+      log.warn('balloon.relieved', { availableMiB: Math.round(availableBytes / MiB) });
+      await setSize(Math.min(before, relieved));
       break;
     }
+    const isStalled = now > target;
+    // What it could not get it must not take later, when nobody watches.
+    if (isStalled && relieved === null) await setSize(now);
+    target = isStalled || wanted.aborted ? null : nextSize(now, await available(false));
   }
-  return before - last;
+  return before - (await actual());
+}
+
+/** The device takes a size, not “none”: one above the VM’s memory is cut to it. A VM without a balloon has none to deflate. */
+export async function deflateBalloon(qmp: Qmp): Promise<void> {
+  try {
+    const { 'base-memory': memoryBytes } = await qmp.execute<{ 'base-memory': number }>(
+      'query-memory-size-summary',
+    );
+    await qmp.execute('balloon', { value: memoryBytes });
+  } catch (thrown) {
+    if (asSeamlessError(thrown).code !== 'COMMAND_FAILED') throw thrown;
+  }
 }

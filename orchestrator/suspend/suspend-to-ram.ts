@@ -5,12 +5,11 @@ import type { SwitchOff } from './switch-off.ts';
 
 export function suspendToRam({ qmp, cgroup }: { qmp: Qmp; cgroup: MemoryCgroup }): SwitchOff {
   return {
-    method: 'ram',
     async switchOff(_imageId, wanted) {
       const residentBeforeBytes = await cgroup.resident();
       if (!wanted.aborted) await qmp.execute('stop');
       const residentAfterBytes = await cgroup.resident();
-      return { off: !wanted.aborted, residentBeforeBytes, residentAfterBytes };
+      return { off: !wanted.aborted, method: 'ram', residentBeforeBytes, residentAfterBytes };
     },
     async switchOn() {
       await qmp.execute('cont');

@@ -15,7 +15,7 @@ import type { VmAgentApi } from '../../vm-agent/api.ts';
 import type { MemoryCgroup } from '../hypervisor/memory-cgroup.ts';
 import type { Qmp } from '../hypervisor/qmp.ts';
 import type { Agent } from '../sagas/ports.ts';
-import { inflateBalloon } from './balloon.ts';
+import { deflateBalloon, inflateBalloon } from './balloon.ts';
 import type { SwitchOff, SwitchOffResult } from './switch-off.ts';
 import type { WorkingSet } from './working-set.ts';
 
@@ -34,7 +34,6 @@ const TRIM_BYTES = 168 * 1024 * 1024;
 
 export function suspendToSwap(deps: SuspendToSwapDeps): SwitchOff {
   return {
-    method: 'swap',
     switchOff: (imageId, wanted) => switchOff(deps, imageId, wanted),
     switchOn: () => switchOn(deps),
     woken: () => deps.workingSet.record(),
@@ -49,7 +48,7 @@ async function switchOff(
   const { qmp, cgroup, log } = deps;
   const residentBeforeBytes = await cgroup.resident();
   if (!(await isRunning(qmp)))
-    return { off: true, residentBeforeBytes, residentAfterBytes: residentBeforeBytes };
+    return { off: true, method: 'swap', residentBeforeBytes, residentAfterBytes: residentBeforeBytes };
   const stage = async (name: string, run: () => Promise<unknown>) => {
     if (wanted.aborted) return;
     const started = performance.now();
@@ -72,21 +71,18 @@ async function switchOff(
   await stage('trim', () => cgroup.squeeze(TRIM_BYTES, wanted));
   // Wanted in the very moment of the pause: the unpark that follows begins with `switchOn`, gladly repeated.
   if (wanted.aborted) await switchOn(deps);
-  return { off: !wanted.aborted, residentBeforeBytes, residentAfterBytes: await cgroup.resident() };
+  return {
+    off: !wanted.aborted,
+    method: 'swap',
+    residentBeforeBytes,
+    residentAfterBytes: await cgroup.resident(),
+  };
 }
 
 /** `cont` first: everything else can wait for the guest, the guest for nothing. */
 async function switchOn({ qmp, cgroup, workingSet }: SuspendToSwapDeps): Promise<void> {
   await Promise.all([qmp.execute('cont'), deflateBalloon(qmp), cgroup.lift()]);
   void workingSet.prefetch(); // beside the wake, which need not wait for it
-}
-
-/** The device takes a size, not “none”: one above the VM’s memory is cut to it. */
-async function deflateBalloon(qmp: Qmp): Promise<void> {
-  const { 'base-memory': memoryBytes } = await qmp.execute<{ 'base-memory': number }>(
-    'query-memory-size-summary',
-  );
-  await qmp.execute('balloon', { value: memoryBytes });
 }
 
 /** The gateway processes are elsewhere, so nobody misses the guest; and it pulls no page back while they go out. */

@@ -1,19 +1,21 @@
 /** How a parked VM is switched off and on again. Both directions ensure; both may be called again after a crash. */
 
+export type SwitchOffMethod = 'swap' | 'ram' | 'disk';
+
 export interface SwitchOffResult {
   /** False when `wanted` aborted it: the VM runs, with all its memory. */
   off: boolean;
+  method: SwitchOffMethod;
   /** Resident memory of the VM's process before and after, in bytes. */
   residentBeforeBytes: number;
   residentAfterBytes: number;
 }
 
 export interface SwitchOff {
-  readonly method: 'swap' | 'ram';
   /** @param imageId the VM's own image of its gateway processes, for the dummy restore. */
   switchOff(imageId: string, wanted: AbortSignal): Promise<SwitchOffResult>;
-  /** The VM runs when this resolves; its memory comes back on demand. */
+  /** The VM runs when this resolves; its memory comes back on demand, or is back. */
   switchOn(): Promise<void>;
-  /** The wake is over and the processes run again: the time to learn what it used. Never fails. */
+  /** The wake is over and the processes run again: the time to learn what it used, and to tidy up. Never fails. */
   woken(): Promise<void>;
 }

@@ -32,6 +32,8 @@ export interface HypervisorWatchDeps {
   state(): VmState['kind'];
   /** Then nothing is known of its QEMU, which is no loss. */
   hostLost(): boolean;
+  /** Its memory is in a file and its QEMU has been ended on purpose: that is no loss. */
+  away?(): Promise<boolean>;
   /** QEMU is there again after it was lost. */
   onBack?(): void;
   /** Milliseconds until the first further attempt and the longest until another one. */
@@ -85,14 +87,20 @@ export class HypervisorWatch {
       } catch (thrown) {
         const { message } = asSeamlessError(thrown);
         failures += 1;
-        refusals = hostLost() ? 0 : refusals + 1;
-        if (refusals === REFUSALS && !signal.aborted) this.#lost(message);
+        const isAway = await this.#isAway();
+        refusals = isAway || hostLost() ? 0 : refusals + 1;
+        if (isAway && !signal.aborted) this.#back();
+        else if (refusals >= REFUSALS && !signal.aborted) this.#lost(message);
         else log.debug('qmp.unreachable', { message });
       }
       const waitMs = Math.min(backoffMs.most, backoffMs.first * 2 ** (failures - 1));
       await delay(waitMs, undefined, { signal, ref: false }).catch(() => {});
     }
     this.#asking = false;
+  }
+
+  async #isAway(): Promise<boolean> {
+    return (await this.#deps.away?.().catch(() => false)) ?? false;
   }
 
   #lost(reason: string): void {

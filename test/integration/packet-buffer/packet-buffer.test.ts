@@ -129,9 +129,9 @@ const connect = (tcpPort: number, address = VM_IP) =>
 
 /** A command on the hypervisor's host; its output. */
 const onHv = async (...argv: [string, ...string[]]) => (await hosts.hv.host.run(argv)).stdout;
-const forwardRules = async () =>
+const mangleRules = async () =>
   (await Promise.all(['iptables', 'ip6tables'].map((family) => mangle(family)))).join('\n');
-const mangle = (family: string) => onHv(family, '-t', 'mangle', '-S', 'FORWARD');
+const mangle = (family: string) => onHv(family, '-t', 'mangle', '-S', 'PREROUTING');
 
 test.each([VM_IP, VM_IP6])('held at 4,000 a second, released in order, none lost: %s', async (ip) => {
   const vm = await receiver(hosts.vm, ip);
@@ -243,16 +243,16 @@ test('the daemon outlives the process that started it, with what it holds', asyn
 });
 
 test('arming and disarming twice is as once, and leaves nothing behind', async () => {
-  const before = await forwardRules();
+  const before = await mangleRules();
   await buffer.arm();
-  const armed = await forwardRules();
+  const armed = await mangleRules();
   await buffer.arm();
-  expect(await forwardRules()).toBe(armed);
+  expect(await mangleRules()).toBe(armed);
   expect(armed.match(/seamless:vm1/g)).toHaveLength(4);
   expect(await bridgePort()).toMatch(/mcast_flood off.* bcast_flood off/);
   await buffer.disarm();
   await buffer.disarm();
-  expect(await forwardRules()).toBe(before);
+  expect(await mangleRules()).toBe(before);
   expect(await bridgePort()).toMatch(/mcast_flood on.* bcast_flood on/);
   await expect(buffer.status()).rejects.toMatchObject({ code: 'HOST_UNREACHABLE' });
 });
@@ -275,7 +275,7 @@ test('a VM whose tap has gone can be disarmed', async () => {
   await gone.arm();
   await onHv('ip', 'link', 'del', 'gone0');
   await gone.disarm();
-  expect(await forwardRules()).not.toContain('seamless:vm2');
+  expect(await mangleRules()).not.toContain('seamless:vm2');
   await expect(gone.status()).rejects.toMatchObject({ code: 'HOST_UNREACHABLE' });
 });
 
@@ -284,10 +284,10 @@ test('while packets are held it does not end, unless forced', async () => {
   connect(23);
   await until(async () => (await buffer.status()).held === 1);
   await expect(buffer.disarm()).rejects.toMatchObject({ code: 'ILLEGAL_TRANSITION' });
-  expect(await forwardRules()).toContain('seamless:vm1');
+  expect(await mangleRules()).toContain('seamless:vm1');
   expect(await tell('quit')).toEqual({ error: '1 packets are held: release or divert them' });
   await buffer.disarm({ force: true });
-  expect(await forwardRules()).not.toContain('seamless:vm1');
+  expect(await mangleRules()).not.toContain('seamless:vm1');
 });
 
 test('nonsense is refused, and changes nothing', async () => {
@@ -363,11 +363,12 @@ test('a released packet is still judged by the filter table, as security groups 
  * switch reads raw sockets that overrun.
  */
 async function countEntering(family: 'iptables' | 'ip6tables'): Promise<() => Promise<number>> {
-  const rule = ['PREROUTING', '-t', 'mangle', '-p', 'udp', '--dport', `${port}`] as const;
+  // Before the hold, whose verdict ends the table it is in.
+  const rule = ['PREROUTING', '-t', 'raw', '-p', 'udp', '--dport', `${port}`] as const;
   await onHv(family, '-A', ...rule);
   undo.push(() => onHv(family, '-D', ...rule));
   return async () => {
-    const listed = await onHv(family, '-t', 'mangle', '-vnxL', 'PREROUTING');
+    const listed = await onHv(family, '-t', 'raw', '-vnxL', 'PREROUTING');
     return Number(listed.match(new RegExp(`(\\d+) +\\d+ .*dpt:${port}`))?.[1]);
   };
 }

@@ -98,12 +98,11 @@ export class World {
         sent: async () => structuredClone(this.sent),
       },
       power: {
-        method: 'ram',
         switchOff: (_imageId, wanted) =>
           call('switchOff', () => {
             this.#expectHypervisor();
             this.power = wanted.aborted ? 'on' : 'off';
-            return { off: !wanted.aborted, residentBeforeBytes: 100, residentAfterBytes: 10 };
+            return { off: !wanted.aborted, method: 'ram', residentBeforeBytes: 100, residentAfterBytes: 10 };
           }),
         switchOn: () =>
           call('switchOn', () => {
