@@ -68,6 +68,17 @@ export const ERRORS = {
     exit: 12,
     next: 'The details hold the command, its exit status and the end of its output.',
   },
+  WEBHOOK_REPLAYED: { status: 409, exit: 5, next: 'It was taken before; its operation is in the details.' },
+  CLOUD_UNREACHABLE: {
+    status: 502,
+    exit: 8,
+    next: 'Check `openstack.authUrl`, the catalog’s endpoints and the network to them.',
+  },
+  CLOUD_REFUSED: {
+    status: 502,
+    exit: 8,
+    next: 'The message says what Keystone or Nova answered; its log has the request id of the details.',
+  },
   CONFIG_INVALID: { status: 400, exit: 2, next: 'Mend the listed places in the configuration.' },
   BODY_TOO_LARGE: { status: 413, exit: 2, next: 'Send less; nothing was changed.' },
   IDEMPOTENCY_CONFLICT: {

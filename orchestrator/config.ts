@@ -9,6 +9,7 @@ import { SeamlessError } from '../common/errors.ts';
 import { parsePrefix, prefixToText } from '../ovs/openflow/prefix.ts';
 import type { ConnectionPolicy } from '../sink-agent/api.ts';
 import { concernsKind, Transport, transportProblems } from './host/transport-config.ts';
+import { OpenStack, VmOpenStack } from './openstack/openstack-config.ts';
 
 const strict = { additionalProperties: false } as const;
 const name = (description: string) =>
@@ -95,6 +96,7 @@ const Vm = Type.Object(
         description: 'By `tcp/PORT`: how a new connection is met while the VM is parked; hold unless told.',
       }),
     ),
+    openstack: Type.Optional(VmOpenStack),
     healthChecks: Type.Optional(
       Type.Array(Type.String(), {
         description:
@@ -128,8 +130,9 @@ const Config = Type.Object(
     listen: Type.Optional(Listen),
     tls: Type.Object({ ca: text('PEM file.'), cert: text('PEM file.'), key: text('PEM file.') }, strict),
     switchOff: Type.Optional(
-      Type.Union([Type.Literal('swap'), Type.Literal('ram'), Type.Literal('disk')], {
-        description: 'How a parked VM is switched off (docs/switch-off.md); swap unless told.',
+      Type.Union([Type.Literal('swap'), Type.Literal('ram'), Type.Literal('disk'), Type.Literal('nova')], {
+        description:
+          'How a parked VM is switched off (docs/switch-off.md; nova: docs/openstack.md); swap unless told.',
       }),
     ),
     persistMs: Type.Optional(
@@ -156,6 +159,7 @@ const Config = Type.Object(
     logLevel: Type.Optional(
       Type.Union(['debug', 'info', 'warn', 'error'].map((level) => Type.Literal(level as 'info'))),
     ),
+    openstack: Type.Optional(OpenStack),
     hosts: Type.Array(Host, { minItems: 1 }),
     sinks: Type.Array(Sink, { minItems: 1 }),
     vms: Type.Array(Vm),
@@ -214,13 +218,9 @@ function schemaProblems(value: unknown): string[] {
   });
 }
 
-function referenceProblems({ hosts, sinks, vms, switchOff }: Config): string[] {
+function referenceProblems({ hosts, sinks, vms, switchOff, ...config }: Config): string[] {
   const unknown = (list: readonly { name: string }[], wanted: string, at: string) =>
     list.some((entry) => entry.name === wanted) ? [] : [`${at}: “${wanted}” is not defined`];
-  const twice = (list: readonly { name: string }[], at: string) =>
-    list
-      .filter((entry, index) => list.findIndex((other) => other.name === entry.name) !== index)
-      .map((entry) => `${at}: “${entry.name}” is there twice`);
   return [
     ...twice(hosts, '/hosts'),
     ...twice(sinks, '/sinks'),
@@ -235,7 +235,29 @@ function referenceProblems({ hosts, sinks, vms, switchOff }: Config): string[] {
         ? [`/vms/${index}: switchOff is disk, and suspendToDisk is missing`]
         : [],
     ),
+    ...cloudProblems({ vms, ...config, ...(switchOff ? { switchOff } : {}) }),
   ];
+}
+
+function cloudProblems({
+  switchOff,
+  openstack,
+  vms,
+}: Pick<Config, 'switchOff' | 'openstack' | 'vms'>): string[] {
+  const byServer = vms.flatMap(({ openstack: { serverId } = {} }) => (serverId ? [{ name: serverId }] : []));
+  const problems = twice(byServer, '/vms: openstack.serverId');
+  if (switchOff !== 'nova') return problems;
+  if (!openstack) problems.push('/openstack: missing, and `switchOff: nova` needs it');
+  const without = vms.filter((vm) => !vm.openstack).map(({ name }) => name);
+  if (without.length > 0)
+    problems.push(`/vms: no openstack.serverId of ${without.join(', ')}, and \`switchOff: nova\` needs it`);
+  return problems;
+}
+
+function twice(list: readonly { name: string }[], at: string): string[] {
+  return list
+    .filter((entry, index) => list.findIndex((other) => other.name === entry.name) !== index)
+    .map((entry) => `${at}: “${entry.name}” is there twice`);
 }
 
 /** What the sink's gate and the packet buffer have room for. */

@@ -13,6 +13,7 @@ import { startApi } from './api/server.ts';
 import type { Config } from './config.ts';
 import { manageVm } from './managed-vm.ts';
 import { hostLink } from './network/host-link.ts';
+import { openCloud } from './openstack/cloud.ts';
 import { type Journal, type JournalRecord, openJournal } from './saga/journal.ts';
 import { RETENTION } from './saga/journal-pruning.ts';
 
@@ -47,13 +48,14 @@ export async function startService(options: ServiceOptions): Promise<{ close(): 
       }),
     ]),
   );
+  const cloud = config.openstack ? openCloud(config.openstack, journal) : null;
   const vms = new Map(
     config.vms.map((vm) => {
       const sink = found(config.sinks.find(({ name }) => name === vm.sink));
       const vmHost = found(hosts.get(vm.host));
       const sinkHost = found(hosts.get(sink.host));
       const sinkAgent = found(sinkAgents.get(vm.sink));
-      const deps = { config, vm, sink, vmHost, sinkHost, sinkAgent, tls, journal, log, onFatal };
+      const deps = { config, vm, sink, vmHost, sinkHost, sinkAgent, tls, cloud, journal, log, onFatal };
       return [vm.name, manageVm(deps)] as const;
     }),
   );

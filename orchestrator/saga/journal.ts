@@ -26,7 +26,9 @@ export type JournalEvent =
   /** The VM's QEMU went, or came back. */
   | 'hypervisor'
   /** A request with an `Idempotency-Key` was accepted (api/idempotency.ts). */
-  | 'request';
+  | 'request'
+  /** What Nova was asked for, by its request id. */
+  | 'cloudRequest';
 
 export interface NewRecord {
   vm: string;

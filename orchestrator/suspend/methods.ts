@@ -7,6 +7,9 @@ import type { Config, VmConfig } from '../config.ts';
 import type { SuspendToDisk } from './suspend-to-disk.ts';
 import type { SwitchOff, SwitchOffMethod } from './switch-off.ts';
 
+/** Where the hypervisor is ours. */
+type OwnMethod = Exclude<SwitchOffMethod, 'nova'>;
+
 export interface SwitchOffMethods {
   ram: SwitchOff;
   swap: SwitchOff;
@@ -18,22 +21,22 @@ export interface SwitchOffMethods {
 export function switchOffFor(
   { switchOff = 'swap' }: Pick<Config, 'switchOff'>,
   { suspendToDisk }: Pick<VmConfig, 'suspendToDisk'>,
-  policy?: SwitchOffMethod,
-): SwitchOffMethod {
-  const wanted = policy ?? switchOff;
+  policy?: OwnMethod,
+): OwnMethod {
+  const wanted = policy ?? (switchOff === 'nova' ? 'swap' : switchOff);
   return wanted === 'disk' && !suspendToDisk ? 'swap' : wanted;
 }
 
 /** @param choose asked at each park */
 export function switchOffBy(
   methods: SwitchOffMethods,
-  choose: () => SwitchOffMethod,
+  choose: () => OwnMethod,
   log: Log,
 ): SwitchOff & { away(): Promise<boolean> } {
   const { ram, swap, disk } = methods;
   const away = async () => disk !== null && (await disk.away());
   /** By which the VM sleeps, or slept last; after a start of this service swap, whose way back serves ram too. */
-  let last: SwitchOffMethod = 'swap';
+  let last: OwnMethod = 'swap';
   return {
     away,
     async switchOff(imageId, wanted) {

@@ -1,14 +1,14 @@
 /** How a parked VM is switched off and on again. Both directions ensure; both may be called again after a crash. */
 
-export type SwitchOffMethod = 'swap' | 'ram' | 'disk';
+export type SwitchOffMethod = 'swap' | 'ram' | 'disk' | 'nova';
 
 export interface SwitchOffResult {
   /** False when `wanted` aborted it: the VM runs, with all its memory. */
   off: boolean;
   method: SwitchOffMethod;
-  /** Resident memory of the VM's process before and after, in bytes. */
-  residentBeforeBytes: number;
-  residentAfterBytes: number;
+  /** Resident memory of the VM's process before and after, in bytes; not there when the hypervisor is somebody else's. */
+  residentBeforeBytes?: number;
+  residentAfterBytes?: number;
 }
 
 export interface SwitchOff {
