@@ -28,6 +28,8 @@ export interface UnparkState {
   listeners: Listener[];
   wake: Wake;
   imageBytes?: number;
+  /** What of it went over the wire: the VM has the rest. */
+  sentBytes?: number;
   /** Of the processes that come back, by which the VM's work after the wake is told apart. */
   gatewayPids?: number[];
   /** What the sink sent while it was parked, and the VM before the wake: what a look afterwards is compared with. */
@@ -199,15 +201,16 @@ async function runSink(ports: Ports, signal: AbortSignal): Promise<void> {
 }
 
 /** An attempt that was interrupted may have sent it, and the VM’s agent may even have restored it: then it refuses. */
-async function send(ports: Ports, imageId: string, signal: AbortSignal): Promise<undefined> {
+async function send(ports: Ports, imageId: string, signal: AbortSignal): Promise<Partial<UnparkState>> {
   const call = { signal, timeoutMs: 60_000 };
   try {
-    await ports.sinkAgent.call('send', { vm: ports.vm, imageId }, call);
+    const { bytes } = await ports.sinkAgent.call('send', { vm: ports.vm, imageId }, call);
+    return { sentBytes: bytes };
   } catch (cause) {
     const { state } = await ports.vmAgent.call('image', { imageId }, call);
     if (state === null) throw cause;
+    return {};
   }
-  return undefined;
 }
 
 /** The next attempt has an image of its own, so this copy only takes room: no reason to be stuck. */

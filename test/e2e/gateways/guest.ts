@@ -93,7 +93,8 @@ export class Guest {
 
 const NAMESPACES = ['--mount', '--uts', '--ipc', '--net', '--pid'];
 
-function firstProcess(state: LabState, vm: string): number {
+/** PID 1 of a native VM, as the host numbers it. */
+export function firstProcess(state: LabState, vm: string): number {
   const { pid } = state.processes.find(({ name }) => name === vm) ?? { pid: 0 };
   return Number(readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').trim());
 }

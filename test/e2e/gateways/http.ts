@@ -2,7 +2,8 @@
 import type { ClientNetwork } from './application.ts';
 import type { Connection } from './connection.ts';
 
-export const GREETING = 'hello from vm1';
+/** Of whichever VM; its address says which. */
+export const GREETING = 'hello from [a-z0-9]+';
 
 /** Asks on a connection that stays open. */
 export async function get(connection: Connection, path: string): Promise<void> {

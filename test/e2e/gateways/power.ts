@@ -12,8 +12,14 @@ const SETTLE_MS = 15_000;
 const SETTLE_POLL_MS = 300;
 const POLL_MS = 30;
 
+type Vm = Pick<GatewayStage, 'vm' | 'guest' | 'api'>;
+
 /** A VM that somebody has just used may not be parkable yet (sshd still talks to logind, say): nobody would park it, so that is waited for. */
-export async function park(stage: GatewayStage, { isSettled }: Application, outcome: Outcome): Promise<void> {
+export async function park(
+  stage: Vm,
+  { isSettled }: Application,
+  outcome: Pick<Outcome, 'parkMs'>,
+): Promise<void> {
   if (isSettled) await poll(SETTLE_MS, 'it to settle', async () => (await isSettled(stage.guest)) || null);
   const deadline = performance.now() + SETTLE_MS;
   for (;;) {
@@ -28,7 +34,7 @@ export async function park(stage: GatewayStage, { isSettled }: Application, outc
   }
 }
 
-async function tryToPark({ api, vm }: GatewayStage): Promise<Operation> {
+async function tryToPark({ api, vm }: Pick<GatewayStage, 'vm' | 'api'>): Promise<Operation> {
   const { operation } = await api.post<{ operation: Operation | null }>(`/v1/vms/${vm}/park`);
   return poll(OPERATION_MS, 'the park to end', async () => {
     const now = await api.get<Operation>(`/v1/operations/${operation?.id}`);

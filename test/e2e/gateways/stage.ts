@@ -59,7 +59,8 @@ export async function makeStage(
   };
 }
 
-function clientNetwork(lab: LabPlan, address: string): ClientNetwork {
+/** The client's place in `lab`, as the applications' clients see it; `address` is the VM's. */
+export function clientNetwork(lab: LabPlan, address: string): ClientNetwork {
   const netns = namespacePath(lab, 'client');
   const start = (argv: readonly string[]) => new Connection(netns, argv);
   return {

@@ -1,0 +1,101 @@
+/**
+ * A bed: the lab with VMs of one template that has all applications, and a client. `native` boots the template's systemd as a container
+ * ("container as VM"), `qemu` a virtual machine.
+ */
+import { fileURLToPath } from 'node:url';
+import { takeDown } from '../../lab/down.ts';
+import { type LabPlan, namespacePath, planLab, planVms, type VmPlan } from '../../lab/plan.ts';
+import type { LabState } from '../../lab/state.ts';
+import { bringUp } from '../../lab/up.ts';
+import { type ApiClient, apiClient } from '../../orchestrator/cli/client.ts';
+import { buildTemplate } from '../../template/build.ts';
+import { cacheDirectory } from '../../template/store.ts';
+import type { ClientNetwork } from '../../test/e2e/gateways/application.ts';
+import { Guest } from '../../test/e2e/gateways/guest.ts';
+import { clientNetwork } from '../../test/e2e/gateways/stage.ts';
+import { ALL_UNITS, PACKAGES } from './applications.ts';
+
+export type BedKind = 'native' | 'qemu';
+
+export interface BedVm {
+  plan: VmPlan;
+  guest: Guest;
+  net: ClientNetwork;
+}
+
+export interface Bed {
+  kind: BedKind;
+  lab: LabPlan;
+  state: LabState;
+  vms: BedVm[];
+  api: ApiClient;
+  /** Path of the client's network namespace. */
+  clientNetns: string;
+  down(): Promise<void>;
+}
+
+export interface BedRequest {
+  count?: number;
+  memoryMiB?: number;
+  template?: string;
+}
+
+export const SOURCE = fileURLToPath(new URL('../..', import.meta.url));
+export const TEMPLATE = 'bench';
+const UP_MS = 600_000;
+const quiet = () => {};
+
+/** Beside a lab that is up by hand. */
+export function benchLab(): LabPlan {
+  return planLab(process.env['SEAMLESS_LAB'] || 'bench', cacheDirectory(process.env));
+}
+
+export async function makeTemplate(report: (line: string) => void): Promise<void> {
+  const cache = cacheDirectory(process.env);
+  await buildTemplate({ cache, name: TEMPLATE, include: PACKAGES, source: SOURCE, report });
+}
+
+/** Brings `count` VMs up, with none of the applications running. */
+export async function makeBed(
+  kind: BedKind,
+  { count = 1, memoryMiB = 2048, template = TEMPLATE }: BedRequest = {},
+): Promise<Bed> {
+  const lab = benchLab();
+  const names = Array.from({ length: count }, (_, index) => `vm${index + 1}:${template}`);
+  const vms = planVms(lab, names, memoryMiB);
+  const signal = AbortSignal.timeout(UP_MS);
+  const native = kind === 'native';
+  const state = await bringUp({ lab, vms, source: SOURCE, services: true, native, report: quiet, signal });
+  const down = () => takeDown(lab, quiet);
+  const bed: Bed = {
+    kind,
+    lab,
+    state,
+    vms: vms.map((plan) => ({
+      plan,
+      guest: new Guest(lab, state, plan.name),
+      net: withoutKeepAlive(clientNetwork(lab, plan.production.addresses[0].split('/')[0] ?? '')),
+    })),
+    api: apiClient(`${lab.runDirectory}/seamless.sock`),
+    clientNetns: namespacePath(lab, 'client'),
+    down,
+  };
+  try {
+    // A virtual machine is entered by ssh.
+    const units = ALL_UNITS.filter((unit) => native || unit !== 'ssh.service');
+    for (const { guest } of bed.vms) {
+      // What boots still would start what is stopped here.
+      await guest.shell('systemctl is-system-running --wait || true');
+      await guest.stop(units);
+    }
+  } catch (thrown) {
+    await down();
+    throw thrown;
+  }
+  return bed;
+}
+
+/** ssh's own keep-alives would be taken for a request or its answer. The first word on an option is the one that counts. */
+function withoutKeepAlive(net: ClientNetwork): ClientNetwork {
+  return { ...net, sshOptions: ['-o', 'ServerAliveInterval=0', ...net.sshOptions] };
+}

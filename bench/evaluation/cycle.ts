@@ -1,0 +1,112 @@
+/** One park and one wake of a VM with an application's client on it, timed by what passes on the client's wire. */
+import { SeamlessError } from '../../common/errors.ts';
+import { type Capture, startCapture } from '../../demo/capture.ts';
+import type { Operation } from '../../orchestrator/vm/operation.ts';
+import type { Session } from '../../test/e2e/gateways/application.ts';
+import { park, poll } from '../../test/e2e/gateways/power.ts';
+import type { BenchApplication } from './applications.ts';
+import type { Bed, BedVm } from './bed.ts';
+
+const AWAKE_MS = 60_000;
+const ANSWER_MS = 60_000;
+
+/** An application that runs in a VM, and a client that has connected to it. */
+export interface Client {
+  vm: BedVm;
+  session: Session;
+  capture: Capture;
+  port: number;
+  close(): Promise<void>;
+}
+
+export interface WakeTimes {
+  /** First packet out → first packet back, at the client. */
+  responseMs: number;
+  park: Operation;
+  unpark: Operation;
+}
+
+export async function connectClient(
+  bed: Bed,
+  vm: BedVm,
+  { application, port }: BenchApplication,
+): Promise<Client> {
+  await application.prepare?.(vm.guest);
+  await vm.guest.start(application.units, application.listens);
+  const capture = await startCapture(bed.clientNetns, 'prod0', `tcp port ${port} and host ${vm.net.address}`);
+  try {
+    const session = await application.connect(vm.net);
+    const close = async () => {
+      await session.close().catch(() => {});
+      await capture.stop();
+    };
+    return { vm, session, capture, port, close };
+  } catch (thrown) {
+    await capture.stop();
+    throw thrown;
+  }
+}
+
+export async function parkVm(bed: Bed, client: Client, { application }: BenchApplication): Promise<void> {
+  const { plan, guest } = client.vm;
+  await park({ vm: plan.name, guest, api: bed.api }, application, { parkMs: [] });
+}
+
+/** Sends the session's request, and waits for the answer. @returns milliseconds from the first packet out to the first back */
+export async function respond({
+  session,
+  capture,
+  port,
+  vm,
+}: Client): Promise<{ responseMs: number; answeredAt: number }> {
+  const from = capture.packets.length;
+  const out = capture.waitFor(
+    'a request',
+    (packet) => packet.length > 0 && packet.destinationPort === port,
+    ANSWER_MS,
+    from,
+  );
+  const back = capture.waitFor(
+    'an answer',
+    (packet) => packet.length > 0 && packet.sourcePort === port,
+    ANSWER_MS,
+    from,
+  );
+  if (!session.request) throw new SeamlessError('INTERNAL', `Expected a request of ${vm.plan.name}'s client`);
+  const [request, answer] = await Promise.all([out, back, session.request()]);
+  return { responseMs: (answer.at - request.at) * 1000, answeredAt: answer.at * 1000 };
+}
+
+/** Park, request, awake. @param whileParked looks at the sink, before anything wakes it */
+export async function cycle(
+  bed: Bed,
+  client: Client,
+  application: BenchApplication,
+  whileParked?: () => Promise<void>,
+): Promise<WakeTimes> {
+  await parkVm(bed, client, application);
+  await whileParked?.();
+  const { responseMs, answeredAt } = await respond(client);
+  const { lastPark, lastUnpark } = await awake(bed, client.vm.plan.name);
+  if (!lastPark || !lastUnpark || Date.parse(lastUnpark.startedAt) > answeredAt)
+    throw new SeamlessError(
+      'INTERNAL',
+      `Expected an answer that the VM gave, got one after ${responseMs} ms from its sink`,
+    );
+  return { responseMs, park: lastPark, unpark: lastUnpark };
+}
+
+/** Waits until the VM is awake and its unpark has ended. */
+export function awake(
+  bed: Bed,
+  vm: string,
+): Promise<{ lastPark: Operation | null; lastUnpark: Operation | null }> {
+  return poll(AWAKE_MS, `${vm} to be awake`, async () => {
+    const detail = await bed.api.get<{
+      state: string;
+      lastPark: Operation | null;
+      lastUnpark: Operation | null;
+    }>(`/v1/vms/${vm}`);
+    return detail.state === 'awake' && detail.lastUnpark?.status === 'succeeded' ? detail : null;
+  });
+}

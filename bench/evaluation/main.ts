@@ -1,0 +1,108 @@
+/** `scripts/bench PART… [--json] [--quick]`: runs parts of the evaluation, keeps what they measured, and makes docs/performance.md of all there is. */
+import { parseArgs } from 'node:util';
+import { asSeamlessError, ERRORS, SeamlessError } from '../../common/errors.ts';
+import { takeDown } from '../../lab/down.ts';
+import { APPLICATIONS } from './applications.ts';
+import { benchLab, makeTemplate } from './bed.ts';
+import { filterCost, idleScale } from './others.ts';
+import { writePage } from './page.ts';
+import { PARTS, type Part, type Result, thisMachine, writeResult } from './results.ts';
+import { table31 } from './table-3.1.ts';
+
+const USAGE = `Usage: scripts/bench PART… [--quick] [--json] [--runs N] [--only APPLICATION,…] [--no-page]
+  PART: ${PARTS.join(', ')}, all; page only makes docs/performance.md of bench/results again
+  APPLICATION: ${APPLICATIONS.map(({ key }) => key).join(', ')}`;
+
+export interface Request {
+  quick: boolean;
+  /** Of the usual number of runs. */
+  runs: number | undefined;
+  /** Keys of applications; all when empty. */
+  only: readonly string[];
+}
+
+type Measured = { rows: object[]; [more: string]: unknown };
+
+const MEASURE: Partial<Record<Part, (request: Request) => Promise<Measured>>> = {
+  'table-3.1': ({ quick, runs, only }) => table31({ runs: runs ?? (quick ? 1 : 5), only }),
+  filter: ({ quick }) => filterCost(quick),
+  'idle-scale': ({ quick }) => idleScale(quick),
+};
+
+/** These need no lab. */
+const NO_BED: readonly Part[] = ['filter', 'idle-scale'];
+
+async function main(): Promise<number> {
+  const { values, positionals } = parseArguments();
+  const request: Request = {
+    quick: values.quick === true,
+    runs: values.runs === undefined ? undefined : Number(values.runs),
+    only: values.only?.split(',') ?? [],
+  };
+  const parts = positionals.includes('all')
+    ? [...PARTS]
+    : positionals.filter((name) => name !== 'page').map(partNamed);
+  // ssh gives the terminal's name to the shell, and a shell that knows its terminal says more than it is asked.
+  process.env['TERM'] = 'dumb';
+  const say = (line: string) => process.stderr.write(`bench: ${line}\n`);
+  takeDownOnSignals();
+  if (parts.some((part) => !NO_BED.includes(part))) await makeTemplate(say);
+  const results: Result[] = [];
+  for (const part of parts) {
+    const started = performance.now();
+    const machine = thisMachine();
+    const at = new Date().toISOString();
+    const measure = MEASURE[part];
+    if (!measure) continue;
+    const measured = await measure(request);
+    const seconds = Math.round((performance.now() - started) / 1000);
+    const result = { part, at, machine, quick: request.quick, seconds, ...measured } as Result;
+    writeResult(result);
+    results.push(result);
+  }
+  if (!values['no-page']) await writePage();
+  const [only] = results;
+  const printed =
+    results.length === 1 ? only : Object.fromEntries(results.map((result) => [result.part, result]));
+  if (values.json) process.stdout.write(`${JSON.stringify(printed)}\n`);
+  return 0;
+}
+
+function parseArguments() {
+  const flag = { type: 'boolean' } as const;
+  const word = { type: 'string' } as const;
+  try {
+    const parsed = parseArgs({
+      allowPositionals: true,
+      options: { quick: flag, json: flag, 'no-page': flag, runs: word, only: word },
+    });
+    if (parsed.positionals.length > 0) return parsed;
+  } catch (cause) {
+    throw new SeamlessError('REQUEST_INVALID', `${(cause as Error).message}\n${USAGE}`, { cause });
+  }
+  throw new SeamlessError('REQUEST_INVALID', USAGE);
+}
+
+/** A lab left up would be in the way of the next run, and of everybody's memory. */
+function takeDownOnSignals(): void {
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const)
+    process.once(signal, async () => {
+      await takeDown(benchLab(), () => {}).catch(() => {});
+      process.exit(ERRORS.ABORTED.exit);
+    });
+}
+
+function partNamed(name: string): Part {
+  const part = PARTS.find((each) => each === name);
+  if (part) return part;
+  throw new SeamlessError('REQUEST_INVALID', `Expected a part of the evaluation, got ${name}\n${USAGE}`);
+}
+
+try {
+  process.exitCode = await main();
+} catch (thrown) {
+  const error = asSeamlessError(thrown);
+  process.stderr.write(`bench: ${error.message}\n`);
+  if (error.code === 'INTERNAL') process.stderr.write(`${(thrown as Error).stack}\n`);
+  process.exitCode = ERRORS[error.code].exit;
+}

@@ -1,0 +1,57 @@
+/**
+ * docs/performance.md from page.md, which holds the words, and bench/results, which holds the figures: a line `<!-- NAME -->` in
+ * page.md stands for what was measured for that part. No figure is written by hand.
+ */
+import { readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { renderFilter, renderIdleScale } from './page/others.ts';
+import { renderTable31 } from './page/table-3.1.ts';
+import { draw, type Plot } from './plots.ts';
+import { PARTS, type Part, type Result, readResult } from './results.ts';
+
+const DOCS = join(import.meta.dirname, '../../docs');
+const TEMPLATE = join(import.meta.dirname, 'page.md');
+
+export interface Section {
+  markdown: string;
+  /** Drawn into docs/NAME.svg. */
+  plots: Record<string, Plot>;
+}
+
+/** Each is given the result of its own part, whose rows it knows. */
+type Renderer = (result: Result<any>) => Section;
+
+const RENDER: Partial<Record<Part, Renderer>> = {
+  'table-3.1': renderTable31,
+  filter: renderFilter,
+  'idle-scale': renderIdleScale,
+};
+
+/** The whole page, and the plots by their files' names. Pure but for reading `page.md`. */
+export function renderPage(results: Partial<Record<Part, Result | null>>): {
+  page: string;
+  plots: Record<string, string>;
+} {
+  const plots: Record<string, string> = {};
+  const template = readFileSync(TEMPLATE, 'utf8');
+  const page = template.replaceAll(/^<!-- (\S+) -->$/gm, (_line, name: Part) => {
+    const result = results[name];
+    if (!result) return `Not measured yet: \`scripts/bench ${name}\`.`;
+    const section = RENDER[name]?.(result);
+    for (const [file, plot] of Object.entries(section?.plots ?? {})) plots[`${file}.svg`] = draw(plot);
+    return `${section?.markdown.trim()}\n\n${provenance(result)}`;
+  });
+  return { page, plots };
+}
+
+export async function writePage(): Promise<void> {
+  const { page, plots } = renderPage(Object.fromEntries(PARTS.map((part) => [part, readResult(part)])));
+  writeFileSync(join(DOCS, 'performance.md'), page);
+  for (const [file, svg] of Object.entries(plots)) writeFileSync(join(DOCS, file), svg);
+}
+
+function provenance({ part, at, machine, quick, seconds }: Result): string {
+  const { processor, cores, memoryMiB, kernel, loadBefore } = machine;
+  const command = `scripts/bench ${part}${quick ? ' --quick' : ''}`;
+  return `<sub>\`${command}\`, ${at.slice(0, 16).replace('T', ' ')} UTC, ${seconds} s; ${cores} × ${processor}, ${Math.round(memoryMiB / 1024)} GiB, Linux ${kernel}, load ${loadBefore} when it began.</sub>`;
+}

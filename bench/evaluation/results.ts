@@ -1,0 +1,64 @@
+/** bench/results/NAME.json: what one part of the evaluation measured, when, where and how often. docs/performance.md is made of these. */
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { cpus, loadavg, release, totalmem } from 'node:os';
+import { join } from 'node:path';
+
+export const PARTS = [
+  'table-3.1',
+  'figure-3.1',
+  'figure-3.2',
+  'figure-3.3',
+  'table-3.2',
+  'switch',
+  'filter',
+  'idle-scale',
+] as const;
+export type Part = (typeof PARTS)[number];
+
+export interface Machine {
+  processor: string;
+  cores: number;
+  memoryMiB: number;
+  kernel: string;
+  /** One minute's, when the part began: what else the machine had to do. */
+  loadBefore: number;
+}
+
+export interface Result<Row = Record<string, unknown>> {
+  part: Part;
+  /** ISO 8601. */
+  at: string;
+  machine: Machine;
+  /** Fewer runs and sizes than a full run has. */
+  quick: boolean;
+  seconds: number;
+  rows: Row[];
+  [more: string]: unknown;
+}
+
+const FOLDER = join(import.meta.dirname, '../results');
+
+export function thisMachine(): Machine {
+  return {
+    processor: cpus()[0]?.model ?? 'unknown',
+    cores: cpus().length,
+    memoryMiB: Math.round(totalmem() / 2 ** 20),
+    kernel: release(),
+    loadBefore: Math.round((loadavg()[0] ?? 0) * 10) / 10,
+  };
+}
+
+export function writeResult(result: Result): void {
+  mkdirSync(FOLDER, { recursive: true });
+  writeFileSync(join(FOLDER, `${result.part}.json`), `${JSON.stringify(result, null, 2)}\n`);
+}
+
+/** Null when that part has not been measured yet. */
+export function readResult<Row>(part: Part, folder = FOLDER): Result<Row> | null {
+  try {
+    return JSON.parse(readFileSync(join(folder, `${part}.json`), 'utf8')) as Result<Row>;
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return null;
+    throw error;
+  }
+}

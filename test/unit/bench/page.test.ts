@@ -1,0 +1,79 @@
+/** The page of figures: what is not measured says so, what is measured is shown beside the paper and judged, and nothing is typed by hand. */
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { expect, test } from 'vitest';
+import { renderPage } from '../../../bench/evaluation/page.ts';
+import { paperFigure, paperTable31 } from '../../../bench/evaluation/paper.ts';
+import { draw } from '../../../bench/evaluation/plots.ts';
+import { PARTS, type Result, readResult } from '../../../bench/evaluation/results.ts';
+import type { Table31Row } from '../../../bench/evaluation/table-3.1.ts';
+
+const DOCS = join(import.meta.dirname, '../../../docs');
+
+const ROW: Table31Row = {
+  application: 'OpenSSH',
+  bed: 'native',
+  runs: 3,
+  dumpMs: 50,
+  transferMs: 20,
+  restoreMs: 60,
+  totalMs: 150,
+  responseMs: 140,
+  baselineResponseMs: 700,
+  floorMs: 90,
+  imageRawBytes: 5_000_000,
+  imageSentBytes: 200_000,
+  sinkRssKiB: 17_000,
+  sinkPssKiB: 5000,
+  spread: {
+    response: { median: 140, min: 120, max: 200, runs: 3 },
+    baseline: { median: 700, min: 700, max: 700, runs: 1 },
+    floor: { median: 90, min: 90, max: 90, runs: 1 },
+  },
+  outsideMs: { p50: 50, p95: 110 },
+  parkMs: 500,
+  baselineSteps: { dump: 60, pack: 10, scp: 400, unpack: 10, restore: 70 },
+};
+
+function result(part: Result['part'], rows: object[]): Result {
+  const machine = { processor: 'a processor', cores: 2, memoryMiB: 1024, kernel: '6', loadBefore: 0.1 };
+  return { part, at: '2026-01-02T03:04:05Z', machine, quick: false, seconds: 1, rows } as Result;
+}
+
+test('a part that was not measured says by which command it would be', () => {
+  const { page, plots } = renderPage({});
+  for (const part of PARTS) expect(page).toContain(`Not measured yet: \`scripts/bench ${part}\``);
+  expect(plots).toEqual({});
+});
+
+test('a row stands beside the paper’s, is judged against what was to be reached, and is drawn', () => {
+  const { page, plots } = renderPage({ 'table-3.1': result('table-3.1', [ROW]) });
+  expect(page).toContain('| OpenSSH | 460 | 700 (700–700) | **140 (120–200)** | 90 (90–90) | 0.20 |');
+  expect(page).toContain('At most 0.5 of the baseline: reached (1 of 1 applications)');
+  expect(page).toContain('At most 40 ms over the floor: **not reached** (0 of 1)');
+  expect(page).toContain('2026-01-02 03:04 UTC');
+  expect(plots['table-3.1.svg']).toContain('<svg');
+});
+
+test('docs/performance.md is what the results in bench/results make of page.md', () => {
+  const { page, plots } = renderPage(Object.fromEntries(PARTS.map((part) => [part, readResult(part)])));
+  expect(readFileSync(join(DOCS, 'performance.md'), 'utf8')).toBe(page);
+  for (const [file, svg] of Object.entries(plots)) expect(readFileSync(join(DOCS, file), 'utf8')).toBe(svg);
+});
+
+test('a plot is the same each time it is drawn', () => {
+  const plot = {
+    title: 't',
+    kind: 'line',
+    x: 'n',
+    y: 'ms',
+    series: [{ name: 's', points: [[1, 2]] }],
+  } as const;
+  expect(draw(plot)).toBe(draw(plot));
+});
+
+test('the paper’s figures are found by their names', () => {
+  expect(paperTable31('Tomcat')?.['response_s']).toBe(2.16);
+  expect(paperFigure('3.2', 'OpenSSH')).toBe(43);
+  expect(paperFigure('3.3', 'no such')).toBeNull();
+});
