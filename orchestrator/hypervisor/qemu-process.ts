@@ -77,22 +77,25 @@ export function qemuProcess(deps: QemuProcessDeps): QemuProcess {
   };
 }
 
+/** Waits for its QMP. The lock may have refused it, and the QEMU that answers be another one's. */
 async function answers({ vm, qmp, host }: QemuProcessDeps, pid: number, log: string): Promise<void> {
   const deadline = performance.now() + START_MS;
   for (;;) {
     const problem = await qmp.connect().then(
-      () => null,
-      (error: unknown) => asSeamlessError(error),
+      () => 'another one answers',
+      (error: unknown) => asSeamlessError(error).message,
     );
-    if (!problem) return;
+    const isConnected = qmp.runState === 'running';
     const runs = await host.readFile(`/proc/${pid}/comm`).then(
       () => true,
       () => false,
     );
-    if (!runs || performance.now() > deadline) {
+    if (isConnected && runs) return;
+    const isLate = performance.now() > deadline;
+    if (isLate) await host.run(['kill', '-9', String(pid)]).catch(() => {});
+    if (!runs || isLate) {
       const said = (await host.readFile(log).catch(() => '')).trim().split('\n').slice(-3).join(' | ');
-      throw new SeamlessError('HOST_UNREACHABLE', `QEMU of ${vm} did not start: ${said || problem.message}`, {
-        cause: problem,
+      throw new SeamlessError('HOST_UNREACHABLE', `QEMU of ${vm} did not start: ${said || problem}`, {
         details: { log },
       });
     }

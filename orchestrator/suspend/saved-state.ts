@@ -85,8 +85,14 @@ export function savedState(host: HostTransport, vm: string, folder: string, prog
     problem: () => host.readFile(`${partial}.error`).catch(() => ''),
     async finish(claim, signal) {
       const input = `${JSON.stringify(claim)}\n`;
-      const said = await host.run([await host.install(program), 'finish', partial, file, claimFile], {
-        ...{ input, signal, timeoutMs: FINISH_MS },
+      const argv = [await host.install(program), 'finish', partial, file, claimFile] as const;
+      const said = await host.run(argv, { input, signal, timeoutMs: FINISH_MS }).catch((cause) => {
+        if (!isFull(cause.message)) throw cause;
+        throw new SeamlessError(
+          'HOST_DISK_FULL',
+          `The memory of ${vm} does not fit in ${folder}: ${cause.message}`,
+          { cause },
+        );
       });
       return JSON.parse(said.stdout) as { bytes: number };
     },
@@ -130,6 +136,11 @@ export function assertUnwritten(claim: Claim, now: readonly DiskStamp[]): void {
     `Expected the disks of ${claim.vm} as they were at ${claim.savedAt}, got ${written.map(({ path }) => path).join(', ')} written since: its saved memory would ruin them`,
     { details: { disks: written, now } },
   );
+}
+
+/** What the system says of a disk that is full. */
+export function isFull(message: string): boolean {
+  return /No space left on device|Disk quota exceeded/.test(message);
 }
 
 function parseClaim(text: string, path: string): Claim {

@@ -18,7 +18,7 @@ import type { QemuProcess } from '../hypervisor/qemu-process.ts';
 import type { Qmp } from '../hypervisor/qmp.ts';
 import type { Agent } from '../sagas/ports.ts';
 import { deflateBalloon, inflateBalloon } from './balloon.ts';
-import { assertUnwritten, type Claim, type SavedState } from './saved-state.ts';
+import { assertUnwritten, type Claim, isFull, type SavedState } from './saved-state.ts';
 import type { SwitchOff, SwitchOffResult } from './switch-off.ts';
 
 export interface SuspendToDiskDeps {
@@ -144,9 +144,9 @@ async function load(deps: SuspendToDiskDeps, claim: Claim): Promise<void> {
   const { qmp, saved, qemu, log } = deps;
   assertUnwritten(claim, await saved.stamps(claim.disks.map(({ path }) => path)));
   const started = performance.now();
+  await qemu.start(saved);
+  const ready = performance.now();
   try {
-    await qemu.start(saved);
-    const ready = performance.now();
     // The disks stay untouched until `cont`.
     await qmp.execute('migrate-set-capabilities', {
       capabilities: [{ capability: 'late-block-activate', state: true }],
@@ -205,7 +205,7 @@ async function migrated(qmp: Qmp, wanted: AbortSignal): Promise<Sending> {
 async function notSaved({ vm, saved }: SuspendToDiskDeps, sent: Sending): Promise<SeamlessError> {
   const problem = await saved.problem();
   return new SeamlessError(
-    problem.includes('No space') ? 'HOST_DISK_FULL' : 'COMMAND_FAILED',
+    isFull(problem) ? 'HOST_DISK_FULL' : 'COMMAND_FAILED',
     `The memory of ${vm} could not be saved in ${saved.folder}: ${problem || sent['error-desc'] || sent.status}`,
     { details: { ...sent } },
   );

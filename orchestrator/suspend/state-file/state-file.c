@@ -44,6 +44,7 @@ struct trailer {
 
 /* Where the background half of `save` leaves its last words. */
 static char errors_path[4096];
+static int partial_file = -1;
 
 static _Noreturn void die(int status, const char *format, ...)
 {
@@ -54,6 +55,9 @@ static _Noreturn void die(int status, const char *format, ...)
 	vsnprintf(text, sizeof(text), format, arguments);
 	va_end(arguments);
 	if (*errors_path) {
+		/* On a full disk this makes the room for them. */
+		if (ftruncate(partial_file, 0))
+			status = 1;
 		int fd = open(errors_path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
 		if (fd >= 0 && write(fd, text, strlen(text)) >= 0)
 			close(fd);
@@ -226,6 +230,7 @@ static void save(const char *socket_path, const char *partial)
 		exit(0);
 	setsid();
 	memcpy(errors_path, errors, sizeof(errors));
+	partial_file = file;
 	int nothing = open("/dev/null", O_RDWR);
 	for (int fd = 0; fd < 3; fd++)
 		dup2(nothing, fd);
