@@ -35,6 +35,11 @@ export const ERRORS = {
     next: 'Check that the agent’s service runs and the management network is up.',
   },
   AGENT_REFUSED: { status: 502, exit: 8, next: 'The agent’s message says what it could not do.' },
+  RUNTIME_UNREACHABLE: {
+    status: 502,
+    exit: 8,
+    next: 'Start the container engine of the sink server, or mend `runtime.socket` in its agent’s configuration.',
+  },
   HOST_UNREACHABLE: {
     status: 502,
     exit: 8,

@@ -17,7 +17,21 @@ export interface SinkAgentConfig {
   stateDir: string;
   /** A cgroup v2 folder under which each sink gets its own. */
   cgroupRoot: string;
+  /** What sinks are made in; `namespaces` unless told. */
+  runtime: RuntimeConfig;
 }
+
+export type RuntimeConfig =
+  | { type: 'namespaces' }
+  | {
+      type: 'docker';
+      /** Of Docker or Podman. */
+      socket: string;
+      /** Most memory of one sink, 1024 unless told: one that does not fit is refused at the park. */
+      memoryMiB: number;
+      /** Most threads of one sink, 4096 unless told. */
+      pids: number;
+    };
 
 const PATH = /^\/[^,:\\\s]*$/; // the template's root is a mount option, in which these have a meaning
 
@@ -60,11 +74,33 @@ export function parseConfig(value: unknown): SinkAgentConfig {
   const top = section(
     '',
     value,
-    ['name', 'listen', 'tls', 'templatesDir', 'stateDir', 'cgroupRoot'],
+    ['name', 'listen', 'tls', 'templatesDir', 'stateDir', 'cgroupRoot', 'runtime'],
     problems,
   );
   const listen = section('listen', top.listen, ['address', 'port'], problems);
   const tls = section('tls', top.tls, ['ca', 'cert', 'key'], problems);
+  const positive = (at: string, given: unknown, otherwise: number) => {
+    if (given === undefined) return otherwise;
+    if (Number.isInteger(given) && Number(given) > 0) return Number(given);
+    problems.push(`${at}: expected a positive number, got ${show(given)}`);
+    return otherwise;
+  };
+  const runtimeOf = (given: unknown): RuntimeConfig => {
+    if (given === undefined) return { type: 'namespaces' };
+    const type = typeof given === 'object' && given !== null && 'type' in given ? given.type : undefined;
+    if (type === 'namespaces') {
+      section('runtime', given, ['type'], problems);
+      return { type };
+    }
+    const runtime = section('runtime', given, ['type', 'socket', 'memoryMiB', 'pids'], problems);
+    if (type !== 'docker') problems.push(`runtime.type: expected namespaces or docker, got ${show(type)}`);
+    return {
+      type: 'docker',
+      socket: path('runtime.socket', runtime.socket),
+      memoryMiB: positive('runtime.memoryMiB', runtime.memoryMiB, 1024),
+      pids: positive('runtime.pids', runtime.pids, 4096),
+    };
+  };
   const config: SinkAgentConfig = {
     name: text('name', top.name),
     listen: { address: text('listen.address', listen.address), port: port('listen.port', listen.port) },
@@ -72,6 +108,7 @@ export function parseConfig(value: unknown): SinkAgentConfig {
     templatesDir: path('templatesDir', top.templatesDir),
     stateDir: path('stateDir', top.stateDir),
     cgroupRoot: path('cgroupRoot', top.cgroupRoot),
+    runtime: runtimeOf(top.runtime),
   };
   if (problems.length > 0) throw invalid(problems);
   return config;

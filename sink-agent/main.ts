@@ -16,7 +16,7 @@ import { createHandlers } from './handlers.ts';
 import { openImageStore } from './images.ts';
 import { openRecordStore } from './record.ts';
 import { openRegistry } from './registry.ts';
-import { namespacesRuntime } from './runtime/namespaces.ts';
+import { openRuntime } from './runtime/open.ts';
 import { prepareCgroupRoot } from './sandbox/cgroup.ts';
 import { openTemplateStore } from './templates.ts';
 
@@ -35,9 +35,10 @@ async function main(): Promise<void> {
     throw new SeamlessError('PREREQUISITE_MISSING', `Expected ${helper}, got nothing; run npm run build`);
   }
   const templates = openTemplateStore(config.templatesDir);
+  const runtime = await openRuntime(config, log);
   const registry = await openRegistry({
     templates,
-    runtime: namespacesRuntime(join(config.stateDir, 'mount-point')),
+    runtime,
     stateDir: config.stateDir,
     cgroupRoot: config.cgroupRoot,
     filterBinary: FILTER,
@@ -59,6 +60,10 @@ async function main(): Promise<void> {
     log,
   });
   log.info('agent.listening', { address: config.listen.address, port: server.port });
+  for (const template of await templates.list())
+    runtime
+      .offer(template)
+      .catch((error: unknown) => log.warn('runtime.offer', { template: template.id, error }));
   for (const signal of ['SIGTERM', 'SIGINT'] as const) {
     process.once(signal, () => {
       log.info('agent.ending', { signal });

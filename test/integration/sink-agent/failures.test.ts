@@ -7,7 +7,7 @@ import { dumpImage } from '../../../sink-agent/checkpoint.ts';
 import { openImageStore } from '../../../sink-agent/images.ts';
 import type { SinkRecord } from '../../../sink-agent/record.ts';
 import { restoredTrees } from '../../../sink-agent/restore/restore.ts';
-import { sinkCgroup, treeProcesses } from '../../../sink-agent/sandbox/cgroup.ts';
+import { treeProcesses } from '../../../sink-agent/sandbox/cgroup.ts';
 import { startParking } from './fixtures/parking.ts';
 import { endChild } from './fixtures/vm-container.ts';
 import { waitFor } from './fixtures/wait.ts';
@@ -21,7 +21,7 @@ beforeAll(async () => {
 
 afterAll(() => world?.end(), 60_000);
 
-const cgroup = () => sinkCgroup(world.agentOptions.cgroupRoot, `sink-${world.name}`);
+const cgroup = () => world.sinkCgroup();
 
 async function isFrozen(): Promise<boolean> {
   return (await readFile(join(cgroup().processes, 'cgroup.events'), 'utf8')).includes('frozen 1');

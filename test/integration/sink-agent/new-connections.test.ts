@@ -164,7 +164,7 @@ async function written(): Promise<number> {
 /** Datagrams that wait in the sink's socket. */
 async function received(): Promise<number> {
   const [pid] = (
-    await exec(['find', world.sinkCgroup, '-name', 'cgroup.procs', '-exec', 'cat', '{}', '+'])
+    await exec(['find', world.sinkCgroup().processes, '-name', 'cgroup.procs', '-exec', 'cat', '{}', '+'])
   ).stdout.split('\n');
   const { stdout } = await exec(['nsenter', '-t', `${pid}`, '-n', 'ss', '-unaH', 'sport', '=', ':7000']);
   const bytes = Number(stdout.trim().split(/ +/)[1]);

@@ -42,7 +42,7 @@ test('a VM of an unknown template, or with a name that is none, gets no sink', a
   };
   await expect(parking.client().call('prepare', params)).rejects.toMatchObject({ code: 'TEMPLATE_MISMATCH' });
   expect(await parking.client().call('status', { vm: world.name })).toBeNull();
-  expect(existsSync(world.sinkCgroup)).toBe(false);
+  expect(existsSync(world.sinkCgroup().path)).toBe(false);
   const escaping = { ...params, vm: '../escape' };
   await expect(parking.client().call('prepare', escaping)).rejects.toMatchObject({ code: 'REQUEST_INVALID' });
 }, 60_000);
@@ -75,7 +75,7 @@ test('a sink that may hold the only copy is not destroyed without force, and lea
   await parking.client().call('destroy', { vm });
 
   expect(await parking.client().call('status', { vm })).toBeNull();
-  expect(existsSync(world.sinkCgroup)).toBe(false);
+  expect(existsSync(world.sinkCgroup().path)).toBe(false);
   expect(existsSync(join(parking.agent().stateDir, 'images', vm))).toBe(false);
   expect(existsSync(join(parking.agent().stateDir, 'sinks', `${vm}.json`))).toBe(false);
   const { stdout } = await exec(['ip', '-o', 'link']);

@@ -13,8 +13,30 @@ const GOOD = {
   cgroupRoot: '/sys/fs/cgroup',
 };
 
-test('a whole configuration is taken as it is', () => {
-  expect(parseConfig(GOOD)).toEqual(GOOD);
+const PARSED = { ...GOOD, runtime: { type: 'namespaces' } };
+
+test('a whole configuration is taken as it is, with sinks in namespaces unless told', () => {
+  expect(parseConfig(GOOD)).toEqual(PARSED);
+});
+
+test('sinks in Docker want a socket; their limits have defaults', () => {
+  const runtime = { type: 'docker', socket: '/run/docker.sock' };
+  const limits = { memoryMiB: 1024, pids: 4096 };
+  expect(parseConfig({ ...GOOD, runtime }).runtime).toEqual({ ...runtime, ...limits });
+  expect(parseConfig({ ...GOOD, runtime: { ...runtime, pids: 9 } }).runtime).toMatchObject({ pids: 9 });
+  const wrong = { type: 'podman', memoryMiB: 0, image: 'x' };
+  expect(() => parseConfig({ ...GOOD, runtime: wrong })).toThrow(
+    expect.objectContaining({
+      details: {
+        problems: [
+          expect.stringContaining('runtime.image: unknown'),
+          expect.stringContaining('runtime.type: expected namespaces or docker, got "podman"'),
+          expect.stringContaining('runtime.socket: expected an absolute path'),
+          expect.stringContaining('runtime.memoryMiB: expected a positive number, got 0'),
+        ],
+      },
+    }),
+  );
 });
 
 test('all problems are reported at once, unknown keys among them', () => {
@@ -56,5 +78,5 @@ test('a file that is missing or no JSON is named', async () => {
   await writeFile(file, '{');
   await expect(readConfig(file)).rejects.toThrow('is not JSON');
   await writeFile(file, JSON.stringify(GOOD));
-  await expect(readConfig(file)).resolves.toEqual(GOOD);
+  await expect(readConfig(file)).resolves.toEqual(PARSED);
 });
