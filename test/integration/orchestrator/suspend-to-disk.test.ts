@@ -234,15 +234,26 @@ async function status(): Promise<string> {
   return (await vm.qmp.execute<{ status: string }>('query-status')).status;
 }
 
-/** A byte of the clock's memory, which is a device's state. */
+/** A byte of the clock's memory, which is a device's state. The BIOS uses the same two registers, so it must stand still. */
 async function remember(byte: number): Promise<void> {
-  await monitor('o/b 0x70 0x60');
-  await monitor(`o/b 0x71 ${byte}`);
+  await stopped(async () => {
+    await monitor('o/b 0x70 0x60');
+    await monitor(`o/b 0x71 ${byte}`);
+  });
 }
 
-async function remembered(): Promise<number> {
-  await monitor('o/b 0x70 0x60');
-  return Number(/= (0x[0-9a-f]+)/.exec(await monitor('i/b 0x71'))?.[1]);
+function remembered(): Promise<number> {
+  return stopped(async () => {
+    await monitor('o/b 0x70 0x60');
+    return Number(/= (0x[0-9a-f]+)/.exec(await monitor('i/b 0x71'))?.[1]);
+  });
+}
+
+async function stopped<T>(work: () => Promise<T>): Promise<T> {
+  await vm.qmp.execute('stop');
+  const result = await work();
+  await vm.qmp.execute('cont');
+  return result;
 }
 
 function monitor(line: string): Promise<string> {
