@@ -3,7 +3,7 @@
  *
  * - of each VM the last state, the last word on its QEMU, and its last park and unpark, which `explain` and a recovery read;
  * - every saga that has not ended, or of which anything was noted since;
- * - wakes and their verdicts for longer than the rest: when a VM is used is learned from them.
+ * - wakes and their verdicts, and what was learned of a VM that is there no more, for longer than the rest.
  *
  * Everything else goes after `days`, and of each VM all but the newest `operations`, so that a VM which bounces can't fill
  * the disk. A saga goes as a whole or not at all. VM by VM, in small transactions, between which other work gets its
@@ -31,8 +31,8 @@ const OF_WAKES = "('wake', 'wakeJudged')";
 export async function pruneJournal(db: DatabaseSync, nowMs: number, retention: Retention): Promise<number> {
   const before = nowMs - retention.days * DAY_MS;
   const wakesBefore = nowMs - retention.wakeDays * DAY_MS;
+  let deleted = Number(db.prepare('DELETE FROM kept WHERE at_ms < ?').run(wakesBefore).changes);
   const vms = db.prepare('SELECT DISTINCT vm FROM records').all();
-  let deleted = 0;
   for (const { vm } of vms) {
     if (!db.isOpen) return deleted;
     const sagas = oldSagas(db, String(vm), before, retention.operations);
@@ -77,7 +77,7 @@ function deleteSagas(db: DatabaseSync, sagas: readonly string[]): number {
 /** Records that belong to no saga, and those of wakes. */
 function deleteNotes(db: DatabaseSync, vm: string, before: number, wakesBefore: number): number {
   return inTransaction(db, () => {
-    const notes = ['vmState', 'hypervisor', 'cloudRequest'].map((event) =>
+    const notes = ['vmState', 'hypervisor', 'cloudRequest', 'policy'].map((event) =>
       db
         .prepare(
           `DELETE FROM records WHERE vm = ?1 AND event = ?2 AND at_ms < ?3

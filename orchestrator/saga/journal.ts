@@ -28,7 +28,12 @@ export type JournalEvent =
   /** A request with an `Idempotency-Key` was accepted (api/idempotency.ts). */
   | 'request'
   /** What Nova was asked for, by its request id. */
-  | 'cloudRequest';
+  | 'cloudRequest'
+  /** A changed policy file was taken over or refused; of no VM (`NO_VM`). */
+  | 'policy';
+
+/** In place of a VM's name, for what concerns the service as a whole. */
+export const NO_VM = '*';
 
 export interface NewRecord {
   vm: string;
@@ -66,6 +71,10 @@ export interface Journal {
   /** The last request that was accepted under this key. */
   request(key: string): JournalRecord | null;
   lastSeq(): number;
+  /** Puts one value per VM away, in place of the one before: no event, but what is learned and only its last state matters. */
+  keep(values: ReadonlyMap<string, object>): void;
+  /** What was put away for a VM; null when nothing was, or it can't be read. */
+  kept(vm: string): unknown;
   /** Deletes what is too old to be needed (journal-pruning.ts), bit by bit; returns how many records went. */
   prune(retention?: Retention): Promise<number>;
   subscribe(listener: (record: JournalRecord) => void): () => void;
@@ -146,6 +155,25 @@ export function openJournal(path: string, options: JournalOptions = {}): Journal
     request: (key) =>
       select("event = 'request' AND body ->> 'key' = ? ORDER BY seq DESC LIMIT 1", key)[0] ?? null,
     lastSeq: () => Number(db.prepare('SELECT max(seq) AS seq FROM records').get()?.seq ?? 0),
+    keep(values) {
+      const put = db.prepare('INSERT OR REPLACE INTO kept (vm, at_ms, value) VALUES (?, ?, ?)');
+      db.exec('BEGIN IMMEDIATE');
+      try {
+        for (const [vm, value] of values) put.run(vm, now(), JSON.stringify(value));
+        db.exec('COMMIT');
+      } catch (thrown) {
+        db.exec('ROLLBACK');
+        throw thrown;
+      }
+    },
+    kept(vm) {
+      const row = db.prepare('SELECT value FROM kept WHERE vm = ?').get(vm);
+      try {
+        return row ? (JSON.parse(String(row.value)) as unknown) : null;
+      } catch {
+        return null;
+      }
+    },
     prune: (retention = RETENTION) => pruneJournal(db, now(), retention),
     subscribe(listener) {
       listeners.add(listener);
@@ -159,7 +187,7 @@ function openDatabase(path: string): DatabaseSync {
   const db = new DatabaseSync(path);
   db.exec('PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA busy_timeout = 2000');
   const version = Number(db.prepare('PRAGMA user_version').get()?.user_version);
-  if (version === JOURNAL_VERSION) return withRequests(db);
+  if (version === JOURNAL_VERSION) return withAdditions(db);
   if (version !== 0) {
     db.close();
     throw new SeamlessError(
@@ -183,12 +211,15 @@ function openDatabase(path: string): DatabaseSync {
     PRAGMA user_version = ${JOURNAL_VERSION};
     COMMIT;
   `);
-  return withRequests(db);
+  return withAdditions(db);
 }
 
-/** An index came later than the format, which it does not change. */
-function withRequests(db: DatabaseSync): DatabaseSync {
+/** An index and what is kept came later than the format, which they do not change. */
+function withAdditions(db: DatabaseSync): DatabaseSync {
   db.exec("CREATE INDEX IF NOT EXISTS requests ON records (body ->> 'key', seq) WHERE event = 'request'");
+  db.exec(
+    'CREATE TABLE IF NOT EXISTS kept (vm TEXT PRIMARY KEY, at_ms INTEGER NOT NULL, value TEXT NOT NULL)',
+  );
   return db;
 }
 

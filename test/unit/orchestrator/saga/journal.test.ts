@@ -31,6 +31,40 @@ test('records survive a reopening, in order, with what they hold', () => {
   reopened.close();
 });
 
+test('what is kept of a VM is replaced, survives a reopening, and is no event', () => {
+  const path = join(temporaryFolder(), 'journal.sqlite');
+  const journal = openJournal(path);
+  journal.keep(
+    new Map([
+      ['vm1', { n: 1 }],
+      ['vm2', { n: 2 }],
+    ]),
+  );
+  journal.keep(new Map([['vm1', { n: 3 }]]));
+  journal.close();
+  const reopened = openJournal(path);
+  expect(['vm1', 'vm2', 'vm3'].map((vm) => reopened.kept(vm))).toEqual([{ n: 3 }, { n: 2 }, null]);
+  expect(reopened.lastSeq()).toBe(0);
+  reopened.close();
+  const db = new DatabaseSync(path);
+  db.exec("UPDATE kept SET value = '{' WHERE vm = 'vm1'");
+  db.close();
+  const damaged = openJournal(path);
+  expect(damaged.kept('vm1')).toBeNull();
+  damaged.close();
+});
+
+test('a journal of before there was anything to keep is opened', () => {
+  const path = join(temporaryFolder(), 'journal.sqlite');
+  openJournal(path).close();
+  const db = new DatabaseSync(path);
+  db.exec('DROP TABLE kept');
+  db.close();
+  const journal = openJournal(path);
+  expect(journal.kept('vm1')).toBeNull();
+  journal.close();
+});
+
 test('of several records all are written or none', () => {
   const journal = openJournal(':memory:');
   const cyclic: Record<string, unknown> = {};
