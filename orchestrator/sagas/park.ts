@@ -14,10 +14,13 @@ import { type AllowedCall, answeredPaths } from '../../criu/answers.ts';
 import type { Listener, NetworkIdentity } from '../../criu/manifest.ts';
 import { given, inDoubt, type SagaDefinition, type StepContext } from '../saga/definition.ts';
 import type { SwitchOffMethod } from '../suspend/switch-off.ts';
+import type { ParkCause } from '../vm/state.ts';
 import type { Held, Ports } from './ports.ts';
 
 export interface ParkState {
   imageId: string;
+  /** By hand unless told. */
+  because?: ParkCause;
   templateId?: string;
   network?: NetworkIdentity;
   /** Of the template's profile, as it was when the park began. */

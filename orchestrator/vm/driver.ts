@@ -7,7 +7,7 @@
  * have missed (a frozen sink, a held connection request). A wake that fails is tried again, with back-off.
  */
 import { randomBytes } from 'node:crypto';
-import { asSeamlessError, SeamlessError } from '../../common/errors.ts';
+import { asSeamlessError, type ErrorBody, SeamlessError } from '../../common/errors.ts';
 import type { Log } from '../../common/log.ts';
 import type { SinkStatus } from '../../sink-agent/api.ts';
 import type { HostLoss } from '../host/reachability.ts';
@@ -20,7 +20,7 @@ import type { UnparkState } from '../sagas/unpark.ts';
 import { decide } from './admission.ts';
 import { parkEvent, unparkEvent } from './outcome.ts';
 import { recoveredState } from './recovered-state.ts';
-import { type Parked, transition, type VmEvent, type VmState, type Wake } from './state.ts';
+import { type ParkCause, type Parked, transition, type VmEvent, type VmState, type Wake } from './state.ts';
 import { heldWake, manualWake, sinkWake } from './wake.ts';
 import { WakeRetry } from './wake-retry.ts';
 import type { WakeWatch } from './wake-watch.ts';
@@ -45,8 +45,19 @@ export interface DriverDeps {
   sinkHostLost(): HostLoss | null;
   /** Judges each wake by what the VM does afterwards. */
   watch: Pick<WakeWatch, 'begin' | 'resume' | 'leave' | 'stop'>;
+  /** Told of each new state, after it is durable. */
+  onMove?(move: Move): void;
   /** The journal can’t be written, or the engine has a defect: the process must end and recover. */
   onFatal(error: unknown): void;
+}
+
+/** The VM has come into another state. */
+export interface Move {
+  state: VmState['kind'];
+  /** Of a wake, and of a park that was taken back: who wanted the VM; null when nobody did. */
+  cause: Wake['cause'] | 'use' | null;
+  /** Of a park that was taken back: what was in its way. */
+  error: ErrorBody | null;
 }
 
 export interface Reply {
@@ -69,6 +80,8 @@ export class VmDriver {
   #since = Date.now();
   #wanted = new AbortController();
   #pendingWake: Wake | null = null;
+  #parkBecause: ParkCause = { cause: 'manual' };
+  #takenBackFor: Move['cause'] = null;
   #afterPark: PromiseWithResolvers<Reply> | null = null;
   #running: Promise<void> = Promise.resolve();
   #stopped = false;
@@ -105,6 +118,7 @@ export class VmDriver {
     }
     const state = this.#state;
     if (state.kind === 'parking') {
+      this.#parkBecause = recovered?.because ?? this.#parkBecause;
       this.#run('park', state.operation, 'recovered');
     } else if (state.kind === 'unparking') {
       this.#run('unpark', state.operation, 'recovered');
@@ -116,7 +130,7 @@ export class VmDriver {
   }
 
   /** @throws SeamlessError when the request is denied */
-  park(note?: RequestNote): Reply {
+  park(because: ParkCause = { cause: 'manual' }, note?: RequestNote): Reply {
     const { hostLost, sinkHostLost } = this.#deps;
     const lost = [hostLost(), sinkHostLost()].filter((loss) => loss !== null);
     const decision = decide(this.#state, { type: 'park', lost });
@@ -124,8 +138,20 @@ export class VmDriver {
     if (decision.kind === 'already') return { already: true, operation: decision.operation };
     const operation = this.#newOperation('park');
     this.#deps.watch.leave();
-    this.#begin('park', operation, { type: 'parkStarted', operation }, { imageId: operation }, { note });
+    this.#parkBecause = because;
+    const input: ParkState = { imageId: operation, because };
+    this.#begin('park', operation, { type: 'parkStarted', operation }, input, { note });
     return { already: false, operation };
+  }
+
+  /** Somebody uses the VM again: a park that the service began by itself is taken back, if it still can be. */
+  abortPark(): boolean {
+    const state = this.#state;
+    if (state.kind !== 'parking' || state.phase !== 'before-pivot') return false;
+    if (this.#parkBecause.cause !== 'idle' || this.#wanted.signal.aborted) return false;
+    this.#takenBackFor = 'use';
+    this.#wanted.abort();
+    return true;
   }
 
   /** @throws SeamlessError when the request is denied */
@@ -135,6 +161,7 @@ export class VmDriver {
     if (decision.kind === 'already') return { already: true, operation: decision.operation };
     switch (decision.action) {
       case 'takeParkBack':
+        this.#takenBackFor = 'manual';
         this.#wanted.abort();
         return { already: false, operation: this.#operation() };
       case 'unparkAfterPark':
@@ -224,6 +251,7 @@ export class VmDriver {
       this.#pendingWake = wake;
       this.#deps.journal.append([this.#wakeRecord(wake, null)]);
     }
+    this.#takenBackFor = this.#pendingWake.cause;
     this.#wanted.abort();
   }
 
@@ -238,7 +266,7 @@ export class VmDriver {
     const { imageId: parkImageId, sinkPort, listeners } = next.parked;
     const input: UnparkState = { imageId: operation, parkImageId, sinkPort, listeners, wake };
     const before = isRecorded ? [] : [this.#wakeRecord(wake, operation)];
-    this.#begin('unpark', operation, event, input, { before, note });
+    this.#begin('unpark', operation, event, input, { before, note, cause: wake.cause });
     return operation;
   }
 
@@ -248,7 +276,11 @@ export class VmDriver {
     operation: string,
     event: VmEvent,
     input: object,
-    { before = [], note }: { before?: readonly NewRecord[]; note?: RequestNote | undefined } = {},
+    {
+      before = [],
+      note,
+      cause = null,
+    }: { before?: readonly NewRecord[]; note?: RequestNote | undefined; cause?: Move['cause'] } = {},
   ): void {
     const { journal, vm } = this.#deps;
     const next = transition(this.#state, event);
@@ -257,13 +289,14 @@ export class VmDriver {
       { id: operation, vm, definition, input },
       { before, after: [this.#stateRecord(next), ...this.#requestRecords(note, operation)] },
     );
-    this.#enter(next);
+    this.#enter(next, cause);
     this.#run(definition, operation, 'fresh');
   }
 
   #run(definition: 'park' | 'unpark', operation: string, how: 'fresh' | 'recovered'): void {
     const { journal, log, park, unpark } = this.#deps;
     this.#wanted = new AbortController();
+    this.#takenBackFor = null;
     const deps = { journal, log, wanted: this.#wanted.signal };
     const ended =
       definition === 'park'
@@ -286,7 +319,8 @@ export class VmDriver {
   }
 
   #parkEnded(outcome: SagaOutcome<ParkState>): void {
-    this.#apply(parkEvent(this.name, outcome));
+    const error = outcome.kind === 'unwound' ? outcome.error : null;
+    this.#apply(parkEvent(this.name, outcome), this.#takenBackFor, error);
     if (outcome.kind === 'unwound') {
       this.#pendingWake = null;
       return this.#settleAfterPark({ already: true, operation: null });
@@ -316,17 +350,18 @@ export class VmDriver {
     else waiting?.resolve(result);
   }
 
-  #apply(event: VmEvent): void {
+  #apply(event: VmEvent, cause: Move['cause'] = null, error: ErrorBody | null = null): void {
     const next = transition(this.#state, event);
     this.#deps.journal.append([this.#stateRecord(next)]);
-    this.#enter(next);
+    this.#enter(next, cause, error);
   }
 
-  #enter(next: VmState): void {
+  #enter(next: VmState, cause: Move['cause'] = null, error: ErrorBody | null = null): void {
     const from = this.#state.kind;
     this.#state = next;
     this.#since = Date.now();
     this.#log.info('vm.state', { from, to: next.kind });
+    if (next.kind !== from) this.#deps.onMove?.({ state: next.kind, cause, error });
   }
 
   #stateRecord(state: VmState) {

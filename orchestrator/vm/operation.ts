@@ -2,7 +2,7 @@
 import type { ErrorBody } from '../../common/errors.ts';
 import type { JournalRecord } from '../saga/journal.ts';
 import { isStepEvent, nextStatus, type StepStatus } from '../saga/status.ts';
-import type { Wake } from './state.ts';
+import type { ParkCause, Wake } from './state.ts';
 
 export interface Operation {
   id: string;
@@ -13,8 +13,10 @@ export interface Operation {
   startedAt: string;
   endedAt: string | null;
   ms: number | null;
-  /** Of an unpark: what caused it. */
-  cause: Wake['cause'] | null;
+  /** What caused it: of a park `idle` (the service found it so) or `manual`; null in old journals. */
+  cause: Wake['cause'] | ParkCause['cause'] | null;
+  /** Of a park by the service: the rule, and the line of the policy that decided. */
+  rule: string | null;
   trigger: Wake['trigger'];
   steps: { name: string; status: StepStatus; ms: number | null; undoMs: number | null }[];
   error: ErrorBody | null;
@@ -26,7 +28,7 @@ export interface Operation {
 export function operationOf(records: readonly JournalRecord[]): Operation | null {
   const [created] = records;
   if (created?.event !== 'sagaCreated' || created.saga === null) return null;
-  const wake = (created.body.input as { wake?: Wake }).wake ?? null;
+  const { wake, because } = created.body.input as { wake?: Wake; because?: ParkCause };
   const operation: Operation = {
     id: created.saga,
     vm: created.vm,
@@ -35,7 +37,8 @@ export function operationOf(records: readonly JournalRecord[]): Operation | null
     startedAt: new Date(created.atMs).toISOString(),
     endedAt: null,
     ms: null,
-    cause: wake?.cause ?? null,
+    cause: wake?.cause ?? because?.cause ?? null,
+    rule: because?.cause === 'idle' ? because.rule : null,
     trigger: wake?.trigger ?? null,
     steps: [],
     error: null,

@@ -46,13 +46,32 @@ export interface SinkTrigger {
   rule: 'sink.stopped';
 }
 
+export type PlannedCause = 'timer' | 'lease' | 'forecast' | 'policy';
+
+/** Nobody asked: it was known beforehand that the VM will be needed, or the policy forbids that it is parked. */
+export interface PlannedTrigger {
+  program: null;
+  pid: null;
+  syscall: 'none';
+  /** `backup.timer is due at 2026-11-21T18:40:00.000Z (policy.yaml:9, timers)` */
+  detail: string;
+  rule: 'timer.due' | 'lease.ends' | 'use.expected' | 'policy.never';
+}
+
 /** Why a VM wakes. `at` is when the orchestrator learned of it (ISO 8601). */
 export type Wake = { at: string } & (
   | { cause: 'syscall'; trigger: Trigger }
   | { cause: 'syn' | 'packets'; trigger: NetworkTrigger }
   | { cause: 'sink'; trigger: SinkTrigger }
+  | { cause: PlannedCause; trigger: PlannedTrigger }
   | { cause: 'manual'; trigger: null }
 );
+
+/** Why a VM is parked: by hand, or by the service itself. */
+export type ParkCause =
+  | { cause: 'manual' }
+  /** `rule` names the line of the policy that decided: `idle (policy.yaml:3, windowMs)`. */
+  | { cause: 'idle'; rule: string };
 
 export type VmState =
   | { kind: 'awake' }

@@ -2,7 +2,7 @@
 import type { JournalRecord } from '../saga/journal.ts';
 import type { Operation } from './operation.ts';
 import type { Wake } from './state.ts';
-import { callAndReason, wakeLine } from './wake.ts';
+import { callAndReason, isPlanned, wakeLine } from './wake.ts';
 import type { Verdict } from './wake-verdict.ts';
 
 export interface WakeReport {
@@ -80,9 +80,9 @@ export function wakeReport(
   };
 }
 
-/** A wake by hand is not judged, nor one that failed, nor one of before anybody watched. */
+/** A wake by hand or ahead of its use is not judged, nor one that failed, nor one of before anybody watched. */
 function unjudged(records: readonly JournalRecord[], { cause }: Wake, { status }: Operation, nowMs: number) {
-  if (cause === 'manual') return 'not judged';
+  if (isPlanned(cause)) return 'not judged';
   const isWatched = records.some(({ event }) => event === 'wakeWatched');
   const isFresh = status === 'succeeded' && nowMs - (records.at(-1)?.atMs ?? 0) < FIRST_LOOK_MS;
   return isWatched || isFresh || status === 'running' ? 'pending' : 'not judged';

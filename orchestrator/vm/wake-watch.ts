@@ -5,7 +5,8 @@
  *                                        └── parked again, or the orchestrator was away ──▶ judged: unknown
  *
  * Both looks and the verdict are in the journal, so that a new process goes on where the old one was. It only looks: the
- * VM may be parked at any time. A wake by hand is nobody's mistake and is not judged.
+ * VM may be parked at any time. A wake by hand is nobody's mistake and is not judged, nor is one ahead of a timer, a lease's end or a
+ * use: what it is for comes later than a minute.
  */
 import { asSeamlessError } from '../../common/errors.ts';
 import type { Log } from '../../common/log.ts';
@@ -13,6 +14,7 @@ import type { GuestUsage } from '../../vm-agent/api.ts';
 import type { Journal, JournalRecord } from '../saga/journal.ts';
 import type { Sent } from '../sagas/ports.ts';
 import type { UnparkState } from '../sagas/unpark.ts';
+import { isPlanned } from './wake.ts';
 import { type Judgement, judgeWake, unknown } from './wake-verdict.ts';
 
 export interface WakeWatchDeps {
@@ -163,7 +165,7 @@ export class WakeWatch {
   #isUnjudged(operation: string): boolean {
     const records = this.#deps.journal.ofSaga(operation);
     const isJudged = records.some(({ event }) => event === 'wakeJudged');
-    return !isJudged && unparkState(records).wake.cause !== 'manual';
+    return !isJudged && !isPlanned(unparkState(records).wake.cause);
   }
 }
 

@@ -2,7 +2,7 @@
 import type { SynEvent } from '../../ovs/redirect.ts';
 import type { SinkStatus } from '../../sink-agent/api.ts';
 import type { Held } from '../sagas/ports.ts';
-import type { NetworkTrigger, Wake } from './state.ts';
+import type { NetworkTrigger, PlannedCause, PlannedTrigger, Wake } from './state.ts';
 
 type Network = Pick<NetworkTrigger, 'client' | 'destination' | 'port'>;
 
@@ -38,11 +38,36 @@ export function manualWake(): Wake {
   return { cause: 'manual', at: now(), trigger: null };
 }
 
+/** What was known beforehand. `detail` completes “woken because …”. */
+export function plannedWake(cause: PlannedCause, detail: string): Wake {
+  const trigger: PlannedTrigger = {
+    program: null,
+    pid: null,
+    syscall: 'none',
+    detail,
+    rule: PLANNED_RULE[cause],
+  };
+  return { cause, at: now(), trigger };
+}
+
+const PLANNED_RULE: Record<PlannedCause, PlannedTrigger['rule']> = {
+  timer: 'timer.due',
+  lease: 'lease.ends',
+  forecast: 'use.expected',
+  policy: 'policy.never',
+};
+
+/** Ahead of what it is for, or by an operator: what the VM does in the minute after it says nothing about such a wake. */
+export function isPlanned(cause: Wake['cause']): boolean {
+  return cause === 'manual' || cause in PLANNED_RULE;
+}
+
 /** One readable line. */
 export function wakeLine({ cause, trigger }: Pick<Wake, 'cause' | 'trigger'>): string {
   if (!trigger || cause === 'manual') return 'woken by hand';
   if (cause === 'syn') return `woken by a SYN ${trigger.detail}`;
   if (cause === 'packets') return `woken by packets: ${trigger.detail}`;
+  if (cause in PLANNED_RULE) return `woken because ${trigger.detail}`;
   if (cause === 'sink') return `woken because its sink stopped: ${trigger.detail}`;
   const client = 'client' in trigger && trigger.client ? ` for ${trigger.client}` : '';
   return `woken by ${trigger.program}[${trigger.pid}]${client}: ${trigger.detail}`;

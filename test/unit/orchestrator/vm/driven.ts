@@ -5,7 +5,7 @@ import type { HostLoss } from '../../../../orchestrator/host/reachability.ts';
 import type { Journal } from '../../../../orchestrator/saga/journal.ts';
 import { parkSaga } from '../../../../orchestrator/sagas/park.ts';
 import { unparkSaga } from '../../../../orchestrator/sagas/unpark.ts';
-import { VmDriver } from '../../../../orchestrator/vm/driver.ts';
+import { type Move, VmDriver } from '../../../../orchestrator/vm/driver.ts';
 import { WakeWatch } from '../../../../orchestrator/vm/wake-watch.ts';
 import type { Trigger } from '../../../../sink-agent/trigger.ts';
 import type { GuestUsage } from '../../../../vm-agent/api.ts';
@@ -43,6 +43,8 @@ export interface Driven {
   /** What was asked for. */
   asked: { gateway: number[]; client?: string }[];
   hypervisor: { lost: boolean };
+  /** What idle detection was told. */
+  moves: Move[];
   /** Of the VM’s host and of its sink server. */
   unreachable: { vm: HostLoss | null; sink: HostLoss | null };
 }
@@ -51,6 +53,7 @@ export function drive(world: World, journal: Journal, over: { windowMs?: number;
   const { vm = 'vm1' } = over;
   const ports = world.ports();
   const quick = { persistMs: 20, retryAfterMs: 1 };
+  const moves: Move[] = [];
   const readings: Driven['readings'] = [IDLE];
   const asked: Driven['asked'] = [];
   const hypervisor = { lost: false };
@@ -81,9 +84,10 @@ export function drive(world: World, journal: Journal, over: { windowMs?: number;
     hostLost: () => unreachable.vm,
     sinkHostLost: () => unreachable.sink,
     watch,
+    onMove: (move) => moves.push(move),
     onFatal: (error) => {
       throw error;
     },
   });
-  return { driver, watch, readings, asked, hypervisor, unreachable };
+  return { driver, watch, readings, asked, hypervisor, moves, unreachable };
 }

@@ -44,6 +44,54 @@ test('a park of a VM that is parked, or being parked, is already so', async () =
   expect(driver.park()).toEqual({ already: true, operation: null });
 });
 
+test('a park by the service says so and why, and is taken back when somebody comes', async () => {
+  const { driver, world, journal, moves } = setUp();
+  const because = { cause: 'idle', rule: 'idle (policy.yaml:3, windowMs)' } as const;
+  const atDump = blockAt(world, 'vmAgent.checkpoint');
+  driver.park(because);
+  const goOn = await atDump;
+  expect(driver.abortPark()).toBe(true);
+  expect(driver.abortPark()).toBe(false);
+  goOn();
+  await driver.idle();
+  world.assertAtRest('awake');
+  expect(moves).toEqual([
+    { state: 'parking', cause: null, error: null },
+    { state: 'awake', cause: 'use', error: expect.objectContaining({ code: 'ABORTED' }) },
+  ]);
+  expect(operationOf(journal.ofSaga(journal.lastSaga('vm1', 'park') ?? ''))).toMatchObject(because);
+});
+
+test('a park by hand is nobody else’s to take back', async () => {
+  const { driver, world, moves } = setUp();
+  const atDump = blockAt(world, 'vmAgent.checkpoint');
+  driver.park();
+  const goOn = await atDump;
+  expect(driver.abortPark()).toBe(false);
+  goOn();
+  await driver.idle();
+  expect(driver.abortPark()).toBe(false);
+  await driver.unpark({ force: false });
+  await driver.idle();
+  expect(moves.map(({ state, cause }) => [state, cause])).toEqual([
+    ['parking', null],
+    ['parked', null],
+    ['unparking', 'manual'],
+    ['awake', null],
+  ]);
+});
+
+test('after a crash a park is still the service’s', async () => {
+  const journal = openJournal(':memory:');
+  const first = setUp({ journal });
+  void blockAt(first.world, 'vmAgent.checkpoint');
+  first.driver.park({ cause: 'idle', rule: 'idle' });
+  const second = setUp({ journal });
+  expect(second.driver.abortPark()).toBe(true);
+  await second.driver.idle();
+  expect(second.driver.state).toEqual({ kind: 'awake' });
+});
+
 test('activity in the sink wakes a parked VM, and says what it was', async () => {
   const { driver, journal } = setUp();
   driver.park();
@@ -331,10 +379,10 @@ test('a packet that waits when the orchestrator comes back wakes the VM', async 
 function setUp(over: { world?: World; journal?: Journal } = {}) {
   const world = over.world ?? new World();
   const journal = over.journal ?? openJournal(':memory:');
-  const { driver, hypervisor, unreachable } = drive(world, journal);
+  const { driver, hypervisor, moves, unreachable } = drive(world, journal);
   driver.start();
   onTestFinished(() => driver.stop());
-  return { driver, world, journal, hypervisor, unreachable };
+  return { driver, world, journal, hypervisor, moves, unreachable };
 }
 
 /** Parked again, since the VM could not be switched on; the retry waits for the clock. */

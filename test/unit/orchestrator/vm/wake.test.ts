@@ -3,7 +3,9 @@ import type { HeldPacket } from '../../../../orchestrator/sagas/ports.ts';
 import {
   callAndReason,
   heldWake,
+  isPlanned,
   manualWake,
+  plannedWake,
   sinkWake,
   synWake,
   wakeLine,
@@ -53,6 +55,17 @@ test('what a look found waiting is said to be found, and what it was', () => {
     'woken by packets: 2 waiting for the VM, the first icmp from 10.77.0.2 to 10.77.0.11',
   );
   expect(found(null, 1)).toBe('woken by packets: 1 waiting for the VM');
+});
+
+test('what was known beforehand is said, and is not judged by the minute after it', () => {
+  const wake = plannedWake('timer', 'its timer backup.timer is due at 2026-11-21T18:40:00.000Z (timer)');
+  expect(wakeLine(wake)).toBe(
+    'woken because its timer backup.timer is due at 2026-11-21T18:40:00.000Z (timer)',
+  );
+  expect(wake.trigger).toMatchObject({ rule: 'timer.due', program: null });
+  const planned = (['timer', 'lease', 'forecast', 'policy', 'manual'] as const).every(isPlanned);
+  const asked = (['syscall', 'syn', 'packets', 'sink'] as const).some(isPlanned);
+  expect([planned, asked]).toEqual([true, false]);
 });
 
 test('a sink that stopped without a call, and a wake by hand, are no call', () => {
