@@ -24,6 +24,8 @@ const agent = Type.Object(
   strict,
 );
 
+const words = (description: string) => Type.Record(Type.String(), Type.String(), { description });
+
 const Host = Type.Object(
   {
     name: name('Of a hypervisor or sink server.'),
@@ -103,6 +105,8 @@ const Vm = Type.Object(
           'Addresses and prefixes whose TCP connects the sink answers without a wake, on every listening port.',
       }),
     ),
+    labels: Type.Optional(words('What the policy’s selectors go by.')),
+    metadata: Type.Optional(words('OpenStack’s, for the policy’s selectors.')),
   },
   strict,
 );
@@ -144,6 +148,18 @@ const Config = Type.Object(
     ),
     profiles: Type.Optional(
       text('Folder of the templates’ profiles (TEMPLATE.yaml); the repository’s profiles/ unless told.'),
+    ),
+    policy: Type.Optional(
+      text(
+        'YAML file that says which VMs are parked, and when (docs/policy.md); without it none is parked by itself.',
+      ),
+    ),
+    sampleMs: Type.Optional(
+      Type.Integer({
+        minimum: 500,
+        maximum: 30_000,
+        description: 'How often each VM that is awake is asked whether it is used; 10 000 unless told.',
+      }),
     ),
     wakeWatchMs: Type.Optional(
       Type.Integer({

@@ -12,6 +12,8 @@ import type { ManagedVm } from './api/vms.ts';
 import { type Config, connectionPolicy, type SinkConfig, type VmConfig } from './config.ts';
 import { memoryCgroup } from './hypervisor/memory-cgroup.ts';
 import { Qmp } from './hypervisor/qmp.ts';
+import type { ReportSource } from './idle/collector.ts';
+import { reportSource } from './idle/report-source.ts';
 import type { HostLink } from './network/host-link.ts';
 import { vmNetwork } from './network/vm-network.ts';
 import type { Cloud } from './openstack/cloud.ts';
@@ -22,7 +24,7 @@ import type { Ports } from './sagas/ports.ts';
 import { unparkSaga } from './sagas/unpark.ts';
 import { switchOffBy, switchOffFor } from './suspend/methods.ts';
 import { switchOffMethods } from './suspend/of-vm.ts';
-import { VmDriver } from './vm/driver.ts';
+import { type Move, VmDriver } from './vm/driver.ts';
 import { HypervisorWatch } from './vm/hypervisor-watch.ts';
 import { synWake } from './vm/wake.ts';
 import { WakeWatch } from './vm/wake-watch.ts';
@@ -39,10 +41,19 @@ export interface ManagedVmDeps {
   cloud: Cloud | null;
   journal: Journal;
   log: Log;
+  /** Told of each new state of the VM. */
+  onMove(move: Move): void;
   onFatal(error: unknown): void;
 }
 
-export function manageVm(deps: ManagedVmDeps): ManagedVm & { start(): void; close(): void } {
+/** Besides: where idle detection asks, and the VM's life in this process. */
+export interface RunningVm extends ManagedVm {
+  source: ReportSource;
+  start(): void;
+  close(): void;
+}
+
+export function manageVm(deps: ManagedVmDeps): RunningVm {
   const { config, vm, sink, vmHost, journal } = deps;
   const log = deps.log.with({ vmId: vm.name });
   const { address, port } = vm.agent;
@@ -113,6 +124,7 @@ export function manageVm(deps: ManagedVmDeps): ManagedVm & { start(): void; clos
       sent: async () => (await network.sent('')).vm,
       ...(config.wakeWatchMs === undefined ? {} : { windowMs: config.wakeWatchMs }),
     }),
+    onMove: deps.onMove,
     onFatal: deps.onFatal,
   });
   const hypervisor = new HypervisorWatch({
@@ -139,6 +151,10 @@ export function manageVm(deps: ManagedVmDeps): ManagedVm & { start(): void; clos
     scan: () => vmAgent.call('scan', {}),
     observe: (seconds) =>
       vmAgent.call('observe', { seconds, allow: profile() }, { timeoutMs: (seconds + 30) * 1000 }),
+    source: reportSource({
+      ...{ vm, bridge: vmHost.openflow, vmAgent, qmp },
+      healthChecks: () => vm.healthChecks ?? [],
+    }),
     start() {
       driver.start();
       if (!byNova) hypervisor.start();

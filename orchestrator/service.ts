@@ -11,11 +11,14 @@ import { followSinks } from './agents/sink-events.ts';
 import { configInventory } from './api/config-inventory.ts';
 import { startApi } from './api/server.ts';
 import type { Config } from './config.ts';
+import { attend } from './idle/attend.ts';
+import { explainRoutes } from './idle/route.ts';
 import { manageVm } from './managed-vm.ts';
 import { hostLink } from './network/host-link.ts';
 import { openCloud } from './openstack/cloud.ts';
 import { type Journal, type JournalRecord, openJournal } from './saga/journal.ts';
 import { RETENTION } from './saga/journal-pruning.ts';
+import type { Move } from './vm/driver.ts';
 
 export interface ServiceOptions {
   config: Config;
@@ -49,18 +52,38 @@ export async function startService(options: ServiceOptions): Promise<{ close(): 
     ]),
   );
   const cloud = config.openstack ? openCloud(config.openstack, journal) : null;
+  const { attention, close: endAttention } = attend(config, journal, log);
   const vms = new Map(
     config.vms.map((vm) => {
       const sink = found(config.sinks.find(({ name }) => name === vm.sink));
       const vmHost = found(hosts.get(vm.host));
       const sinkHost = found(hosts.get(sink.host));
       const sinkAgent = found(sinkAgents.get(vm.sink));
-      const deps = { config, vm, sink, vmHost, sinkHost, sinkAgent, tls, cloud, journal, log, onFatal };
+      const onMove = (move: Move) => attention.moved(vm.name, move);
+      const deps = {
+        config,
+        vm,
+        sink,
+        vmHost,
+        sinkHost,
+        sinkAgent,
+        tls,
+        cloud,
+        journal,
+        log,
+        onMove,
+        onFatal,
+      };
       return [vm.name, manageVm(deps)] as const;
     }),
   );
 
-  for (const vm of vms.values()) vm.start();
+  for (const vm of vms.values()) {
+    vm.start();
+    const { name, host, labels = {}, metadata = {} } = vm.config;
+    attention.add({ ...{ name, host, labels, metadata }, driver: vm.driver, source: vm.source });
+  }
+  attention.start();
   for (const [name, agent] of sinkAgents) {
     const sinkLog = log.with({ sink: name });
     void followSinks(agent, (sink) => vms.get(sink.vm)?.driver.sinkSays(sink), sinkLog, ended.signal);
@@ -70,12 +93,14 @@ export async function startService(options: ServiceOptions): Promise<{ close(): 
   const api = await startApi({
     ...{ socket: config.socket, stateDir: config.stateDir, listen: config.listen, vms, journal, log },
     inventory: configInventory(config, hosts, sinkAgents),
+    plugins: [(app) => explainRoutes(app, attention)],
   });
 
   return {
     async close() {
       await api.close();
       endPruning();
+      await endAttention();
       const finished = Promise.all([...vms.values()].map(({ driver }) => driver.idle()));
       await Promise.race([finished, new Promise((resolve) => setTimeout(resolve, FINISH_MS).unref())]);
       ended.abort();

@@ -6,7 +6,7 @@ import type { FastifyInstance } from 'fastify';
 import type Type from 'typebox';
 import type { ErrorBody } from '../../common/errors.ts';
 import type { Journal, JournalRecord } from '../saga/journal.ts';
-import type { VmState, Wake } from '../vm/state.ts';
+import type { ParkCause, VmState, Wake } from '../vm/state.ts';
 import { wakeLine } from '../vm/wake.ts';
 import { verdictLine } from '../vm/wake-report.ts';
 import { EventFan } from './event-stream.ts';
@@ -98,8 +98,22 @@ export function eventOf(record: JournalRecord): ApiEvent | null {
         body.state === 'lost' ? `its QEMU has gone: ${body.reason}. ${body.next}` : 'its QEMU is back';
       return { ...common, type: 'hypervisor', event: String(body.state), detail: said };
     }
-    case 'sagaCreated':
-      return { ...common, type: 'operation', event: 'started' };
+    case 'policy': {
+      const problem = body.error as ErrorBody | undefined;
+      const said = problem ? `refused, the one before holds: ${problem.message}` : 'taken over';
+      return {
+        ...common,
+        type: 'policy',
+        event: String(body.state),
+        error: null,
+        detail: `policy ${body.file} ${said}`,
+      };
+    }
+    case 'sagaCreated': {
+      const { because } = body.input as { because?: ParkCause };
+      const detail = because?.cause === 'idle' ? `nobody uses it: ${because.rule}` : null;
+      return { ...common, type: 'operation', event: 'started', detail };
+    }
     case 'sagaResumed':
       return { ...common, type: 'operation', event: 'resumed' };
     case 'sagaEnded':

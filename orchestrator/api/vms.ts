@@ -101,7 +101,11 @@ export function vmRoutes(app: FastifyInstance, vms: ReadonlyMap<string, ManagedV
       const eventId = journal.lastSeq();
       const { driver } = findVm(vms, params.name);
       const request = { key: headers['idempotency-key'], vm: params.name, what: 'park' };
-      return send(reply, eventId, await once(request, async (note): Promise<Answer> => driver.park(note)));
+      return send(
+        reply,
+        eventId,
+        await once(request, async (note): Promise<Answer> => driver.park({ cause: 'manual' }, note)),
+      );
     },
   );
 

@@ -5,6 +5,7 @@ import { asSeamlessError, ERRORS, SeamlessError } from '../../common/errors.ts';
 import type { ObservationReply } from '../api/observations.ts';
 import type { OperationReply, VmDetail, VmSummary } from '../api/vms.ts';
 import { addIdleCommands } from '../idle/cli.ts';
+import { type Explanation, explanationText } from '../idle/explain.ts';
 import type { Operation } from '../vm/operation.ts';
 import { type ApiClient, apiClient, findSocket } from './client.ts';
 import { followOperation, progress } from './follow.ts';
@@ -48,8 +49,13 @@ command('explain', 'say why a VM is as it is, and what woke it last')
   .argument('<vm>')
   .action((vm: string, _options, self: Command) =>
     run(self, async (client, { json }) => {
-      const detail = await client.get<VmDetail>(vmPath(vm));
-      print(json ? JSON.stringify(explained(detail)) : explanation(detail));
+      const [detail, decided] = await Promise.all([
+        client.get<VmDetail>(vmPath(vm)),
+        client.get<Explanation>(`${vmPath(vm)}/explain`),
+      ]);
+      // Both have `state`: unknown while nobody can look.
+      if (json) return print(JSON.stringify({ ...decided, ...explained(detail) }));
+      print(`${explanation(detail)}\n${explanationText(decided)}`);
     }),
   );
 

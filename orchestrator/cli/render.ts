@@ -115,9 +115,15 @@ function lossLine({ since, reason }: HypervisorLoss): string {
 
 export function operationLine(operation: Operation): string {
   const { kind, status, ms, error } = operation;
-  const because = operation.cause ? `, ${wakeLine(wakeOf(operation))}` : '';
+  const because = causeOf(operation);
   const failed = error ? `: ${error.message}` : '';
   return `${kind} ${status}${ms === null ? '' : ` in ${ms} ms`}${because}${failed}`;
+}
+
+function causeOf(operation: Operation): string {
+  const { kind, cause, rule } = operation;
+  if (kind === 'unpark') return cause ? `, ${wakeLine(wakeOf(operation))}` : '';
+  return rule ? `, nobody used it: ${rule}` : '';
 }
 
 /** One line of `seamless events`; null for what another line says already. */
@@ -132,6 +138,7 @@ function eventText({ type, event, step, ms, error, operation, detail }: ApiEvent
   switch (type) {
     case 'wake':
     case 'hypervisor':
+    case 'policy':
       return detail;
     case 'vm':
       // The operation’s own line has just said that it began.
@@ -139,7 +146,7 @@ function eventText({ type, event, step, ms, error, operation, detail }: ApiEvent
       return `is ${event}${detail ? `: ${detail}` : ''}`;
     case 'operation': {
       const name = operation?.split('-')[0] ?? 'operation';
-      if (event === 'started') return `${name} started (${operation})`;
+      if (event === 'started') return `${name} started (${operation})${detail ? `: ${detail}` : ''}`;
       const word = event === 'unwound' ? 'was taken back' : event;
       return `${name} ${word}${took}${failed}`;
     }

@@ -3,8 +3,9 @@
  * policy and the time that it is given, and nothing else.
  *
  * Slow to park, fast to wake. An awake VM is parked when nothing forbids it, in this order: the policy; a signal that is busy; a signal
- * that is not known; the grace after a wake; a timer, a lease or a use that comes too soon for the park to pay. A parked VM is woken for
- * what is known beforehand (timer, lease, expected use); use itself wakes it through the sink, without this function.
+ * that is not known; the grace after a wake; a timer, a lease or a use that comes too soon for the park to pay; a park that was refused
+ * a short time ago. A parked VM is woken for what is known beforehand (timer, lease, expected use); use itself wakes it through the sink,
+ * without this function.
  */
 
 import type { VmHistory } from './history.ts';
@@ -24,6 +25,7 @@ export type RuleName =
   | 'timer'
   | 'lease'
   | 'forecast'
+  | 'refused'
   | 'idle'
   | 'parked'
   | 'moving'
@@ -119,6 +121,8 @@ export function decide(
         forecast.nextUse - now - (policy.forecast === 'wake' && forecast.begins ? policy.leadMs : 0);
       if (gap < policy.minGapMs) return decided('keep', 'forecast', 'minGapMs', nextHour(now));
     }
+    const { refusal } = history;
+    if (refusal && refusal.untilMs > now) return decided('keep', 'refused', null, refusal.untilMs);
     return decided(
       'park',
       'idle',
@@ -189,7 +193,13 @@ function judgeMeter(
       ? NOT_JUDGED
       : kind === 'level'
         ? judgeLevel(runs, index, threshold, windowMs, policy.percentile, now, judged.signals !== null)
-        : judgeTrace(runs, index, threshold, kind === 'trace' ? windowMs : RECENT_MS, now);
+        : judgeTrace(
+            runs,
+            index,
+            threshold,
+            kind === 'trace' ? windowMs : Math.min(RECENT_MS, windowMs),
+            now,
+          );
   const { state, value, quietAt } = judgement;
   judged.signals?.push({ name, state, value, threshold, ageMs: ageOf(history, index, now) });
   if (state === 'quiet') return;

@@ -32,6 +32,15 @@ interface Wake {
   cause: WakeCause;
 }
 
+/** A park that could not be: what was in its way, and until when none is tried again. */
+export interface Refusal {
+  code: string;
+  message: string;
+  /** In a row. */
+  times: number;
+  untilMs: number;
+}
+
 /** A `VmHistory` over a restart, as JSON. */
 export interface HistoryRecord {
   uses: UsesRecord;
@@ -45,6 +54,8 @@ export interface HistoryRecord {
 const NETWORK = METERS.indexOf('network');
 const SESSIONS = METERS.indexOf('sessions');
 const WAKES_KEPT = 16;
+/** Between two attempts to park a VM that could not be. */
+const LONGEST_PAUSE_MS = 3_600_000;
 /** A decision may come a little later than the newest sample. */
 const KEPT_BEYOND_MS = 60_000;
 
@@ -64,6 +75,8 @@ export class VmHistory {
   hostFreeBytes: number | null = null;
   memoryBytes: number | null = null;
   readonly wakes: Wake[] = [];
+  /** Of the last park; null when it went well, or the policy has changed since. */
+  refusal: Refusal | null = null;
 
   /** @param now since when the VM is watched; nothing is known of the time before, but what a record keeps */
   constructor(now: number, uses = new Uses(), runs = new Runs()) {
@@ -94,17 +107,27 @@ export class VmHistory {
 
   /**
    * The VM has come into another phase at `now`.
-   * @param cause of a wake, or of the end of a park that was taken back
+   * @param cause of a wake, or of the end of a park that was taken back; null when nobody wanted the VM, but the park could not be
    */
-  moved(phase: Phase, now: number, cause: WakeCause = 'manual'): void {
+  moved(phase: Phase, now: number, cause: WakeCause | null = 'manual'): void {
     const wakes = phase === 'awake' && (this.phase === 'moving' || this.phase === 'parked');
     const bounces = phase === 'awake' && this.phase === 'parking';
+    if (phase === 'parked') this.refusal = null;
     if (phase === 'moving' && this.phase === 'parked') this.#parkEnded(now, cause);
     else if (wakes && this.phase === 'parked') this.#parkEnded(now, cause);
     // Traffic came while it parked: no memory was saved, and somebody waited.
-    else if (bounces) this.#parkEnded(now, cause, 0);
+    else if (bounces && cause !== null) this.#parkEnded(now, cause, 0);
+    // A wake that failed leaves it parked as it was: a timer that it was for is still due.
+    const isBack = phase === 'parked' && this.phase === 'moving';
     this.phase = phase;
-    this.phaseSince = now;
+    if (!isBack) this.phaseSince = now;
+  }
+
+  /** A park could not be. Its reason may pass, so it is tried again: after a window, then twice as long each time. */
+  refused({ code, message }: { code: string; message: string }, now: number, { windowMs }: Policy): void {
+    const times = (this.refusal?.times ?? 0) + 1;
+    const pauseMs = Math.min(windowMs * 2 ** (times - 1), Math.max(windowMs, LONGEST_PAUSE_MS));
+    this.refusal = { code, message, times, untilMs: now + pauseMs };
   }
 
   /** What must survive a restart: what was learned, the wakes, and what a parked VM can't tell again. */
@@ -141,8 +164,8 @@ export class VmHistory {
     return history;
   }
 
-  #parkEnded(atMs: number, cause: WakeCause, parkedMs = atMs - this.phaseSince): void {
-    this.wakes.push({ atMs, parkedMs, cause });
+  #parkEnded(atMs: number, cause: WakeCause | null, parkedMs = atMs - this.phaseSince): void {
+    this.wakes.push({ atMs, parkedMs, cause: cause ?? 'manual' });
     if (this.wakes.length > WAKES_KEPT) this.wakes.shift();
   }
 }

@@ -4,7 +4,8 @@ import type { ErrorBody } from '../../../common/errors.ts';
 import type { Wake } from '../../vm/state.ts';
 import { nullable, opaque, strict, Time } from './common.ts';
 
-type EventKind = 'vm' | 'operation' | 'step' | 'wake' | 'hypervisor';
+const EVENT_KINDS = ['vm', 'operation', 'step', 'wake', 'hypervisor', 'policy'] as const;
+type EventKind = (typeof EVENT_KINDS)[number];
 export type EventWake = Wake | { verdict: string; because: string[]; cause: string; rule: string | null };
 
 export const EventSchema = Type.Object(
@@ -12,7 +13,7 @@ export const EventSchema = Type.Object(
     id: Type.Integer({ description: 'Also the `id:` of the stream: `Last-Event-ID` resumes behind it.' }),
     time: Time,
     vm: Type.String(),
-    type: Type.Unsafe<EventKind>({ type: 'string', enum: ['vm', 'operation', 'step', 'wake', 'hypervisor'] }),
+    type: Type.Unsafe<EventKind>({ type: 'string', enum: [...EVENT_KINDS] }),
     event: Type.String({
       description: 'For `vm` the new state, for `wake` its cause or `judged`, else what happened.',
     }),

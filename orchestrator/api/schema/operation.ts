@@ -21,8 +21,14 @@ export const OperationSchema = Type.Object(
     ms: nullable(Type.Number()),
     cause: Type.Unsafe<Operation['cause']>({
       type: ['string', 'null'],
-      description: 'What caused an unpark: syscall, syn, packets, sink, manual, timer, lease, forecast, …',
+      description:
+        'What caused an unpark: syscall, syn, packets, sink, manual, timer, lease, forecast, policy; or a park: manual, idle.',
     }),
+    rule: nullable(
+      Type.String({
+        description: 'Of a park by the service: the rule, and the line of the policy that decided.',
+      }),
+    ),
     trigger: nullable(opaque<NonNullable<Operation['trigger']>>('All that is known of what woke the VM.')),
     steps: Type.Array(
       Type.Object({

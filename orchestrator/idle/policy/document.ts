@@ -127,7 +127,7 @@ const timers: Check<Settings['timers']> = (node, path, context) => {
 
 const SETTINGS = {
   park: oneOf('auto', 'never', 'always-allow'),
-  window: duration(60_000, 24 * 3_600_000, '1m to 24h'),
+  window: duration(5000, 24 * 3_600_000, '5s to 24h'),
   percentile: scalar('a number from 50 to 100', (value) =>
     typeof value === 'number' && value >= 50 && value <= 100 ? value : null,
   ),

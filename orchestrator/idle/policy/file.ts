@@ -4,7 +4,7 @@
  */
 import { readFileSync, watch } from 'node:fs';
 import { basename, dirname } from 'node:path';
-import { asSeamlessError, type SeamlessError } from '../../../common/errors.ts';
+import { asSeamlessError, SeamlessError } from '../../../common/errors.ts';
 import type { Log } from '../../../common/log.ts';
 import { type PolicyDocument, parsePolicy } from './document.ts';
 
@@ -21,7 +21,7 @@ const SETTLE_MS = 100;
 
 /** Throws `CONFIG_INVALID` when the file is wrong at the start. */
 export function watchPolicy(path: string, log: Log, onChange: () => void = () => {}): PolicyFile {
-  let text = readFileSync(path, 'utf8');
+  let text = readPolicy(path);
   let current = parsePolicy(text, basename(path));
   let problem: SeamlessError | null = null;
   let timer: NodeJS.Timeout | null = null;
@@ -29,7 +29,7 @@ export function watchPolicy(path: string, log: Log, onChange: () => void = () =>
   const reload = () => {
     timer = null;
     try {
-      const changed = readFileSync(path, 'utf8');
+      const changed = readPolicy(path);
       if (changed === text && problem === null) return;
       current = parsePolicy(changed, basename(path));
       text = changed;
@@ -61,4 +61,16 @@ export function watchPolicy(path: string, log: Log, onChange: () => void = () =>
       watcher.close();
     },
   };
+}
+
+function readPolicy(path: string): string {
+  try {
+    return readFileSync(path, 'utf8');
+  } catch (cause) {
+    throw new SeamlessError(
+      'CONFIG_INVALID',
+      `Expected a policy at ${path}, got ${(cause as Error).message}`,
+      { cause },
+    );
+  }
 }

@@ -11,6 +11,8 @@ import { silentLog } from '../../../common/log.ts';
 import { startApi } from '../../../orchestrator/api/server.ts';
 import { type ApiClient, apiClient } from '../../../orchestrator/cli/client.ts';
 import type { VmConfig } from '../../../orchestrator/config.ts';
+import { Attention } from '../../../orchestrator/idle/attention.ts';
+import { explainRoutes } from '../../../orchestrator/idle/route.ts';
 import { type Journal, openJournal } from '../../../orchestrator/saga/journal.ts';
 import type { VmDriver } from '../../../orchestrator/vm/driver.ts';
 import type { HypervisorLoss } from '../../../orchestrator/vm/hypervisor-watch.ts';
@@ -75,7 +77,16 @@ beforeEach(async () => {
       imageBytes: 0,
     }),
   };
-  const api = await startApi({ socket, vms: new Map([['vm1', vm]]), journal, log: silentLog });
+  const attention = new Attention({ policy: null, journal, log: silentLog });
+  const source = { guest: async () => null, network: async () => null, hypervisor: async () => null };
+  attention.add({ name: 'vm1', host: 'hv', driver, source });
+  const api = await startApi({
+    socket,
+    vms: new Map([['vm1', vm]]),
+    journal,
+    log: silentLog,
+    plugins: [(app) => explainRoutes(app, attention)],
+  });
   client = apiClient(socket);
   onTestFinished(async () => {
     driver.stop();
@@ -145,6 +156,7 @@ test('explain says what woke the VM, in one readable line, what the clients saw,
     `${LINE} (rule file.open), at 2026-11-21 03:00:00Z`,
     expect.stringMatching(/^ {2}awake after \d+ ms; \d+ packets? waited(, the first for)? 7 ms$/),
     '  whether the wake was needed is known a minute after it',
+    expect.stringMatching(/^leave as it is: without a policy nothing is parked/),
   ]);
   const json = JSON.parse((await cli('explain', 'vm1', '--json')).stdout);
   expect(json).toMatchObject({

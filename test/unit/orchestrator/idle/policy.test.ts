@@ -106,7 +106,7 @@ describe('a policy file', () => {
     ['version: 1\ndefaults: [', 2, 'Flow sequence'],
     ['version: 1\ndefaults:\n\twindow: 5m', 3, 'Tabs'],
     ['version: 1\ndefaults:\n  window:', 3, 'defaults.window: expected a duration'],
-    ['version: 1\ndefaults:\n  window: 5s', 3, 'defaults.window: expected a duration from 1m to 24h'],
+    ['version: 1\ndefaults:\n  window: 4s', 3, 'defaults.window: expected a duration from 5s to 24h'],
     ['version: 1\ndefaults:\n  window: -5m', 3, 'defaults.window: expected a duration'],
     ['version: 1\ndefaults:\n  thresholds: 5', 3, 'defaults.thresholds: expected a mapping, got 5'],
     [
