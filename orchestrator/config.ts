@@ -130,6 +130,12 @@ const Listen = Type.Object(
 const Config = Type.Object(
   {
     stateDir: text('Folder of the journal.'),
+    otlp: Type.Optional(
+      Type.Object(
+        { url: text('Where traces of the operations go by OTLP/HTTP: http://COLLECTOR:4318/v1/traces.') },
+        strict,
+      ),
+    ),
     socket: text('Unix socket of the API.'),
     listen: Type.Optional(Listen),
     tls: Type.Object({ ca: text('PEM file.'), cert: text('PEM file.'), key: text('PEM file.') }, strict),

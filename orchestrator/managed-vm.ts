@@ -142,6 +142,7 @@ export function manageVm(deps: ManagedVmDeps): RunningVm {
     driver,
     hypervisor,
     residentBytes: () => cgroup.resident(),
+    bufferDepth: () => network.depth(),
     qemuStatus: async () =>
       (await power.away())
         ? 'saved'

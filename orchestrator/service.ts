@@ -90,6 +90,8 @@ export async function startService(options: ServiceOptions): Promise<{ close(): 
     agent.call('describe', {}).catch((error) => sinkLog.warn('sinkAgent.unreachable', { error }));
   }
   const endPruning = keepPruned(journal, config.journalDays, log);
+  // Loaded when it is wanted: it is large.
+  const traces = config.otlp ? (await import('./metrics/traces.ts')).startTraces(journal, config.otlp) : null;
   const api = await startApi({
     ...{ socket: config.socket, stateDir: config.stateDir, listen: config.listen, vms, journal, log },
     inventory: configInventory(config, hosts, sinkAgents),
@@ -107,6 +109,7 @@ export async function startService(options: ServiceOptions): Promise<{ close(): 
       for (const vm of vms.values()) vm.close();
       for (const agent of sinkAgents.values()) agent.close();
       await Promise.all([...hosts.values()].map((host) => host.close()));
+      await traces?.close();
       journal.close();
     },
   };

@@ -3,12 +3,14 @@
 import type { ServerOptions as HttpsOptions } from 'node:https';
 import Fastify, { type FastifyInstance, type FastifyServerOptions } from 'fastify';
 import type { Log } from '../../common/log.ts';
+import type { Metrics } from '../metrics/metrics.ts';
 import type { Journal } from '../saga/journal.ts';
 import { guard, type Identify } from './access.ts';
 import { describeRoutes } from './document.ts';
 import { eventRoutes } from './events.ts';
 import { healthRoutes, type Readiness } from './health.ts';
 import { type Inventory, inventoryRoutes } from './inventory.ts';
+import { metricsRoute } from './metrics.ts';
 import { observationRoutes } from './observations.ts';
 import { operationRoutes } from './operations.ts';
 import { BODY_BYTES, sendProblem, unknownRoute } from './problem.ts';
@@ -26,6 +28,7 @@ export interface ApiDeps {
   inventory: Inventory;
   tokens: TokenStore;
   ready?: Readiness;
+  metrics: Pick<Metrics, 'contentType' | 'text'>;
   plugins?: readonly ApiPlugin[];
 }
 
@@ -34,7 +37,7 @@ export async function buildApi(
   identify: Identify,
   options: FastifyServerOptions & { https?: HttpsOptions } = {},
 ): Promise<FastifyInstance> {
-  const { vms, journal, log, inventory, tokens, ready = () => [], plugins = [] } = deps;
+  const { vms, journal, log, inventory, tokens, metrics, ready = () => [], plugins = [] } = deps;
   const app = Fastify({
     ...options,
     forceCloseConnections: true,
@@ -49,6 +52,7 @@ export async function buildApi(
   guard(app, identify);
   await describeRoutes(app);
   healthRoutes(app, ready);
+  metricsRoute(app, metrics);
   vmRoutes(app, vms, journal);
   observationRoutes(app, vms);
   operationRoutes(app, journal);

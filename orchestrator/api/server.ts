@@ -5,12 +5,13 @@ import { dirname, join } from 'node:path';
 import type { FastifyInstance } from 'fastify';
 import { SeamlessError } from '../../common/errors.ts';
 import type { ListenConfig } from '../config.ts';
+import { startMetrics } from '../metrics/metrics.ts';
 import { socketCaller } from './access.ts';
 import { type ApiDeps, buildApi } from './app.ts';
 import { bearerCaller } from './tokens/bearer.ts';
 import { TokenStore } from './tokens/store.ts';
 
-export interface ApiOptions extends Omit<ApiDeps, 'inventory' | 'tokens'> {
+export interface ApiOptions extends Omit<ApiDeps, 'inventory' | 'tokens' | 'metrics'> {
   socket: string;
   /** Folder of the tokens; beside the socket unless told. */
   stateDir?: string;
@@ -30,12 +31,17 @@ export interface Api {
 export async function startApi(options: ApiOptions): Promise<Api> {
   const { socket, stateDir = dirname(socket), listen, log } = options;
   const tokens = new TokenStore(join(stateDir, 'tokens.json'));
-  const deps: ApiDeps = { ...options, tokens, inventory: options.inventory ?? NOTHING };
+  const { vms, journal, inventory = NOTHING } = options;
+  const metrics = startMetrics({ vms, journal, hosts: () => inventory.hosts() });
+  const deps: ApiDeps = { ...options, tokens, inventory, metrics };
   const local = await buildApi(deps, socketCaller);
   await listenOnSocket(local, socket);
   log.info('api.listening', { socket });
   const apps = [local];
-  const close = async () => void (await Promise.all(apps.map((app) => app.close())));
+  const close = async () => {
+    metrics.close();
+    await Promise.all(apps.map((app) => app.close()));
+  };
   if (!listen) return { address: null, close };
   try {
     const remote = await buildApi(deps, bearerCaller(tokens), { https: tlsOptions(listen) });

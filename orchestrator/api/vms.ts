@@ -32,6 +32,8 @@ export interface ManagedVm {
   driver: VmDriver;
   hypervisor: { loss: HypervisorLoss | null };
   residentBytes(): Promise<number>;
+  /** Packets that wait for it now; 0 while it has no buffer. */
+  bufferDepth?(): Promise<number>;
   qemuStatus(): Promise<string>;
   scan(): Promise<GatewayScan>;
   /** Watches its gateway processes for so many seconds. */

@@ -11,6 +11,8 @@ export interface ApiClient {
   /** For messages. */
   readonly where: string;
   get<T>(path: string): Promise<T>;
+  /** As it comes. */
+  text(path: string): Promise<string>;
   post<T>(path: string, body?: object): Promise<T>;
   delete<T>(path: string): Promise<T>;
   /** Events after `after` (from now on when null), until the stream ends or the caller stops. */
@@ -70,7 +72,8 @@ function clientOver(
   const send = (method: string, path: string, body?: object, signal?: AbortSignal) =>
     new Promise<IncomingMessage>((resolve, reject) => {
       const headers: Record<string, string> = body ? { 'content-type': 'application/json' } : {};
-      const request = open({ method, path, headers, ...(signal ? { signal } : {}) });
+      // A kept connection may be one to a service that has ended since.
+      const request = open({ agent: false, method, path, headers, ...(signal ? { signal } : {}) });
       request.once('error', (cause) => reject(notThere(where, cause)));
       request.once('response', (response) => {
         if ((response.statusCode ?? 500) < 400) return resolve(response);
@@ -83,6 +86,7 @@ function clientOver(
   return {
     where,
     get: (path) => json('GET', path),
+    text: async (path) => textOf(await send('GET', path)),
     post: (path, body) => json('POST', path, body),
     delete: (path) => json('DELETE', path),
     async *events({ vm, after, follow, steps = true, signal }) {

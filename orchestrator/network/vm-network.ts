@@ -28,7 +28,7 @@ export interface VmNetworkDeps {
   onSyn(syn: SynEvent): void;
 }
 
-export function vmNetwork(deps: VmNetworkDeps): VmNetwork & { close(): void } {
+export function vmNetwork(deps: VmNetworkDeps): VmNetwork & { depth(): Promise<number>; close(): void } {
   const { vm, sink, vmHost, sinkHost } = deps;
   // Shared with the redirect and the buffer, which read it at each use: the services are known only after a scan.
   const heldTcpPorts: number[] = [];
@@ -121,6 +121,7 @@ export function vmNetwork(deps: VmNetworkDeps): VmNetwork & { close(): void } {
       await watch.start();
       return packets.held();
     },
+    depth: async () => (buffer ? (await (await buffer).status()).held : 0),
     sent: (sinkPort) => redirect(sinkPort).sent(),
     close() {
       endSyns();

@@ -1,14 +1,9 @@
 import { readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
-import { byTls, type Served, serve } from './served.ts';
+import { byTls, serve, tokenOf } from './served.ts';
 
 const bearer = (secret: string) => ({ authorization: `Bearer ${secret}` });
-
-async function tokenOf({ client }: Served, scope: string, days?: number): Promise<string> {
-  const body = { name: `for-${scope}-${days ?? 'ever'}`, scope, ...(days ? { days } : {}) };
-  return (await client.post<{ secret: string }>('/v1/tokens', body)).secret;
-}
 
 test('over the network only a token of the right scope opens a route, and only its hash is kept', async () => {
   const served = await serve({ tls: true });

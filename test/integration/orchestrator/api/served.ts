@@ -124,3 +124,33 @@ export function byTls(
   request.end(body);
   return promise;
 }
+
+/** Each sample of /metrics by its name and labels. */
+export async function metricsOf({ client }: Served): Promise<Record<string, number>> {
+  const lines = (await client.text('/metrics'))
+    .split('\n')
+    .filter((line) => line !== '' && !line.startsWith('#'));
+  return Object.fromEntries(
+    lines.map((line) => {
+      const at = line.lastIndexOf(' ');
+      return [line.slice(0, at), Number(line.slice(at + 1))];
+    }),
+  );
+}
+
+/** A token that is made for the occasion. */
+export async function tokenOf({ client }: Served, scope: string, days?: number): Promise<string> {
+  const body = { name: `for-${scope}-${days ?? 'ever'}`, scope, ...(days ? { days } : {}) };
+  return (await client.post<{ secret: string }>('/v1/tokens', body)).secret;
+}
+
+/** `fetch` that trusts the test's own CA. */
+export function fetchByTls(served: Served): (request: Request) => Promise<Response> {
+  return async (request) => {
+    const { pathname, search } = new URL(request.url);
+    const text = request.body === null ? undefined : await request.text();
+    const headers = Object.fromEntries(request.headers);
+    const { status, body } = await byTls(served, request.method, pathname + search, headers, text);
+    return Response.json(body, { status });
+  };
+}
