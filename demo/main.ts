@@ -10,7 +10,11 @@ import { renderReport } from './report.ts';
 import { prepareStage } from './stage.ts';
 
 const { values: options } = parseArgs({
-  options: { json: { type: 'boolean', default: false }, keep: { type: 'boolean', default: false } },
+  options: {
+    json: { type: 'boolean', default: false },
+    keep: { type: 'boolean', default: false },
+    transport: { type: 'string', default: 'ssh' },
+  },
 });
 
 const say = (text: string) => process.stderr.write(`${text}\n`);
@@ -18,7 +22,10 @@ const interrupted = new AbortController();
 for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => interrupted.abort());
 
 try {
-  const stage = await prepareStage(say, interrupted.signal, { keepLab: options.keep });
+  const stage = await prepareStage(say, interrupted.signal, {
+    keepLab: options.keep,
+    transport: options.transport,
+  });
   try {
     const report = await playDemo(stage, say, interrupted.signal);
     process.stdout.write(options.json ? `${JSON.stringify(report)}\n` : `${renderReport(report)}\n`);

@@ -36,6 +36,8 @@ export interface StageOptions {
   memoryMiB?: number;
   /** Dirty memory in the guest that is no gateway process's. */
   workloadMiB?: number;
+  /** How the orchestrator reaches the hosts: `ssh` unless told, or `local`. */
+  transport?: string;
   /** Leaves the lab up, also after a failure. */
   keepLab?: boolean;
 }
@@ -77,13 +79,14 @@ export async function prepareStage(
   options: StageOptions = {},
 ): Promise<Stage> {
   const { vm = 'vm1', memoryMiB = MEMORY_MIB, workloadMiB = WORKLOAD_MIB, keepLab = false } = options;
+  const transport = options.transport ?? 'ssh';
   const closers: (() => Promise<void>)[] = [];
   const close = async () => {
     for (const closer of closers.splice(0).reverse()) await closer();
     if (!keepLab) await labCommand(['down']);
   };
   try {
-    await labCommand(['up', '--vm', vm, '--memory', String(memoryMiB)], signal);
+    await labCommand(['up', '--vm', vm, '--memory', String(memoryMiB), '--transport', transport], signal);
     return await setStage({ vm, memoryMiB, workloadMiB }, say, closers, close);
   } catch (thrown) {
     await close();
@@ -92,7 +95,7 @@ export async function prepareStage(
 }
 
 async function setStage(
-  { vm, memoryMiB, workloadMiB }: Omit<Required<StageOptions>, 'keepLab'>,
+  { vm, memoryMiB, workloadMiB }: Omit<Required<StageOptions>, 'keepLab' | 'transport'>,
   say: (text: string) => void,
   closers: (() => Promise<void>)[],
   close: Stage['close'],

@@ -1,9 +1,11 @@
 /**
  * The orchestrator's service: `orchestrator/main.ts --config FILE`.
  *
- * SEAMLESS_CRASH_AFTER=SAGA.STEP.EVENT (`park.checkpoint.succeeded`) is for tests alone: the process kills itself
- * right after that record is durable, which is the worst moment there is.
+ * For tests alone, by SAGA.STEP.EVENT (`park.checkpoint.succeeded`): with SEAMLESS_CRASH_AFTER=POINT the process kills itself right
+ * after that record is durable, which is the worst moment there is; with SEAMLESS_STOP_AFTER=FILE it stops (SIGSTOP) after the one
+ * that the file names, once, so that a fault can be made at exactly that step.
  */
+import { existsSync, readFileSync, rmSync } from 'node:fs';
 import { parseArgs } from 'node:util';
 import { asSeamlessError, ERRORS, SeamlessError } from '../common/errors.ts';
 import { createLog } from '../common/log.ts';
@@ -20,12 +22,13 @@ try {
     log.error('fatal', { error });
     process.exit(ERRORS.INTERNAL.exit);
   };
-  const crashAfter = process.env.SEAMLESS_CRASH_AFTER;
+  const { SEAMLESS_CRASH_AFTER: crashAfter, SEAMLESS_STOP_AFTER: stopAfter } = process.env;
   const service = await startService({
     config,
     log,
     onFatal,
     ...(crashAfter ? { onRecord: crashingAfter(crashAfter) } : {}),
+    ...(stopAfter ? { onRecord: stoppingAfter(stopAfter) } : {}),
   });
   const end = () => {
     log.info('ending');
@@ -40,7 +43,19 @@ try {
 }
 
 function crashingAfter(point: string) {
-  return ({ saga, step, event }: JournalRecord) => {
-    if (point === `${saga?.split('-')[0]}.${step}.${event}`) process.kill(process.pid, 'SIGKILL');
+  return (record: JournalRecord) => {
+    if (point === pointOf(record)) process.kill(process.pid, 'SIGKILL');
   };
+}
+
+function stoppingAfter(file: string) {
+  return (record: JournalRecord) => {
+    if (!existsSync(file) || readFileSync(file, 'utf8') !== pointOf(record)) return;
+    rmSync(file);
+    process.kill(process.pid, 'SIGSTOP');
+  };
+}
+
+function pointOf({ saga, step, event }: JournalRecord): string {
+  return `${saga?.split('-')[0]}.${step}.${event}`;
 }

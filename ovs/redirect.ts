@@ -148,6 +148,8 @@ export class Redirect {
     const changes = { vm: this.#vmChange(state), sink: this.#sinkChange(state) };
     for (const change of Object.values(changes)) change.catch(() => {}); // heard where it is waited for
     await first;
+    // Where one switch can't be asked the sink's port must not be open for nothing.
+    if (state === 'parked') await Promise.all(Object.values(changes));
     for (const where of order) {
       const start = performance.now();
       await (await changes[where])();

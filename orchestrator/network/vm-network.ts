@@ -102,6 +102,9 @@ export function vmNetwork(deps: VmNetworkDeps): VmNetwork & { depth(): Promise<n
       await deletePort(await sinkHost.ovsdb(), sinkHost.bridge, sinkPort);
       await redirect(sinkPort).closeSink();
     },
+    async shut(sinkPort) {
+      await redirect(sinkPort).closeSink();
+    },
     async toSink(sinkPort, listeners) {
       holdPorts(listeners);
       await redirect(sinkPort).toSink();

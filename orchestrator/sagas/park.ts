@@ -115,8 +115,12 @@ export function parkSaga(ports: Ports): SagaDefinition<ParkState> {
           await sinkAgent.call('restore', { vm, imageId }, { signal, timeoutMs: 60_000 });
           return undefined;
         },
-        // Its port is closed, so that the end of its sockets reaches nobody; the VM's image is the good one.
-        undo: (_state, { signal }) => destroySink(ports, signal),
+        // A flip that failed at the VM's switch may have opened its port: with that closed, the end of its sockets reaches nobody.
+        // The VM's image is the good one.
+        undo: async ({ sinkPort }, { signal }) => {
+          await network.shut(given(sinkPort, 'sinkPort'));
+          await destroySink(ports, signal);
+        },
       },
       {
         name: 'flip',

@@ -72,6 +72,8 @@ export interface VmNetwork {
   /** Brings the sink's port to its bridge, closed in both directions. */
   plug(sinkPort: string): Promise<void>;
   unplug(sinkPort: string): Promise<void>;
+  /** Closes the sink's port in both directions, whatever a flip that failed has left. */
+  shut(sinkPort: string): Promise<void>;
   /** All traffic to the sink, except connection requests to `listeners`, which wait at the VM's port. */
   toSink(sinkPort: string, listeners: readonly Listener[]): Promise<void>;
   /** All traffic to the VM's port, the sink's port closed. */

@@ -55,6 +55,8 @@ export class World {
   sink: SinkCopy | null = null;
   flows: 'vm' | 'sink' = 'vm';
   plugged: string | null = null;
+  /** Whether the sink's port lets anything out. */
+  open = false;
   armed = false;
   held = 0;
   /** Connection requests that wait: of the park, and since. */
@@ -91,8 +93,15 @@ export class World {
         divert: () => call('divert', () => this.#divert()),
         plug: (port) => call('plug', () => void (this.plugged = port)),
         unplug: () => call('unplug', () => void (this.plugged = null)),
-        toSink: () => call('toSink', () => void (this.flows = 'sink')),
-        toVm: () => call('toVm', () => void (this.flows = 'vm')),
+        shut: () => call('shut', () => void (this.open = false)),
+        toSink: async () => {
+          await call('toSink (its port opens)', () => void (this.open = true));
+          await call('toSink', () => void (this.flows = 'sink'));
+        },
+        toVm: async () => {
+          await call('toVm', () => void (this.flows = 'vm'));
+          await call('toVm (the sink’s port closes)', () => void (this.open = false));
+        },
         leadsTo: () => call('leadsTo', () => this.flows),
         held: () => call('held', () => heldOf(this.held + this.heldSyns)),
         sent: async () => structuredClone(this.sent),
@@ -156,11 +165,11 @@ export class World {
   }
 
   #take(where: 'vm' | 'sink'): void {
-    const hasSockets =
+    const there =
       where === 'vm'
         ? this.vm !== null && this.power === 'on'
-        : this.plugged !== null && ['restored', 'running', 'frozen'].includes(this.sink?.state ?? '');
-    expectThat(hasSockets, `expected sockets in the ${where}, got an RST`);
+        : this.plugged !== null && hasSockets(this.sink);
+    expectThat(there, `expected sockets in the ${where}, got an RST`);
     this.version += 1;
     this.taken += 1;
     const copy = where === 'vm' ? this.vm : this.sink;
@@ -280,6 +289,10 @@ export class World {
         this.images.set(imageId, { state: 'received', version: sink.image.version });
         return { bytes: 1, ms: 1 };
       case 'destroy':
+        expectThat(
+          !this.open || !hasSockets(sink),
+          'expected a closed port when the sink ends, got a FIN let out',
+        );
         this.sink = null;
         return {};
       default:
@@ -293,7 +306,7 @@ export class World {
       !(vmRuns && this.sink?.state === 'running'),
       `expected one runnable copy after ${what}, got two`,
     );
-    const inSink = ['restored', 'running', 'frozen'].includes(this.sink?.state ?? '');
+    const inSink = hasSockets(this.sink);
     const versions = [
       ...(this.vm ? [this.vm.version] : []),
       ...(inSink ? [this.sink?.version] : []),
@@ -328,6 +341,10 @@ function expectThat(so: boolean, message: string): void {
   throw violation;
 }
 
+function hasSockets(sink: World['sink']): boolean {
+  return ['restored', 'running', 'frozen'].includes(sink?.state ?? '');
+}
+
 function expectUp(up: boolean): void {
   if (!up) throw new SeamlessError('AGENT_UNREACHABLE', 'The VM is paused');
 }
@@ -340,6 +357,7 @@ export function parkedWorld(): World {
     power: 'off',
     flows: 'sink',
     plugged: 'p',
+    open: true,
     armed: true,
     images: new Map([['p1', { state: 'dumped', version: 0 }]]),
     sink: { state: 'running', imageId: 'p1', image: { version: 0 }, version: 0 },
