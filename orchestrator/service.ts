@@ -9,6 +9,7 @@ import { loadTls } from '../wire/tls.ts';
 import { peerName } from './agents/peer-name.ts';
 import { followSinks } from './agents/sink-events.ts';
 import { configInventory } from './api/config-inventory.ts';
+import { policyRoutes } from './api/policy.ts';
 import { startApi } from './api/server.ts';
 import type { Config } from './config.ts';
 import { attend } from './idle/attend.ts';
@@ -52,7 +53,7 @@ export async function startService(options: ServiceOptions): Promise<{ close(): 
     ]),
   );
   const cloud = config.openstack ? openCloud(config.openstack, journal) : null;
-  const { attention, close: endAttention } = attend(config, journal, log);
+  const { attention, policy, close: endAttention } = attend(config, journal, log);
   const vms = new Map(
     config.vms.map((vm) => {
       const sink = found(config.sinks.find(({ name }) => name === vm.sink));
@@ -95,7 +96,7 @@ export async function startService(options: ServiceOptions): Promise<{ close(): 
   const api = await startApi({
     ...{ socket: config.socket, stateDir: config.stateDir, listen: config.listen, vms, journal, log },
     inventory: configInventory(config, hosts, sinkAgents),
-    plugins: [(app) => explainRoutes(app, attention)],
+    plugins: [(app) => explainRoutes(app, attention), (app) => policyRoutes(app, { policy, attention }, vms)],
   });
 
   return {

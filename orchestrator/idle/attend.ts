@@ -3,14 +3,14 @@ import type { Log } from '../../common/log.ts';
 import type { Config } from '../config.ts';
 import { type Journal, NO_VM } from '../saga/journal.ts';
 import { Attention } from './attention.ts';
-import { watchPolicy } from './policy/file.ts';
+import { type PolicyFile, watchPolicy } from './policy/file.ts';
 
 /** Throws `CONFIG_INVALID` when the policy is wrong at the start. */
 export function attend(
   { policy: path, sampleMs }: Pick<Config, 'policy' | 'sampleMs'>,
   journal: Journal,
   log: Log,
-): { attention: Attention; close(): Promise<void> } {
+): { attention: Attention; policy: PolicyFile | null; close(): Promise<void> } {
   const policy = path === undefined ? null : watchPolicy(path, log, () => changed());
   const every = sampleMs === undefined ? {} : { everyMs: sampleMs };
   const attention = new Attention({ policy, journal, log, ...every });
@@ -27,6 +27,7 @@ export function attend(
 
   return {
     attention,
+    policy,
     async close() {
       policy?.close();
       await attention.stop();

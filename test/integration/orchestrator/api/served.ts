@@ -2,14 +2,16 @@
 import { readFileSync } from 'node:fs';
 import { request as httpsRequest } from 'node:https';
 import { join } from 'node:path';
-import { onTestFinished } from 'vitest';
+import { expect, onTestFinished } from 'vitest';
 import { silentLog } from '../../../../common/log.ts';
 import { issueCertificate, makeAuthority } from '../../../../lab/pki.ts';
 import type { ApiPlugin } from '../../../../orchestrator/api/app.ts';
+import { policyRoutes } from '../../../../orchestrator/api/policy.ts';
 import { type Api, startApi } from '../../../../orchestrator/api/server.ts';
 import type { ManagedVm } from '../../../../orchestrator/api/vms.ts';
 import { type ApiClient, apiClient } from '../../../../orchestrator/cli/client.ts';
 import type { VmConfig } from '../../../../orchestrator/config.ts';
+import { explainRoutes } from '../../../../orchestrator/idle/route.ts';
 import { type Journal, openJournal } from '../../../../orchestrator/saga/journal.ts';
 import { temporaryFolder } from '../../../unit/orchestrator/saga/suite.ts';
 import { World } from '../../../unit/orchestrator/sagas/world.ts';
@@ -34,10 +36,16 @@ export interface ServedOptions {
   plugins?: readonly ApiPlugin[];
 }
 
+/** The routes that the service mounts besides, for the document; what they act on is tested elsewhere. */
+const SERVICE_PLUGINS: readonly ApiPlugin[] = [
+  (app) => explainRoutes(app, { explain: () => expect.unreachable() }),
+  (app) => policyRoutes(app, { policy: null, attention: { policyOf: () => null } }, new Map()),
+];
+
 export async function serve({
   vms = { vm1: {} },
   tls = false,
-  plugins = [],
+  plugins = SERVICE_PLUGINS,
 }: ServedOptions = {}): Promise<Served> {
   const folder = temporaryFolder();
   const socket = join(folder, 'seamless.sock');
