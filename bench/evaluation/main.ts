@@ -4,6 +4,8 @@ import { asSeamlessError, ERRORS, SeamlessError } from '../../common/errors.ts';
 import { takeDown } from '../../lab/down.ts';
 import { APPLICATIONS } from './applications.ts';
 import { benchLab, makeTemplate } from './bed.ts';
+import { figure32 } from './figure-3.2.ts';
+import { figure33 } from './figure-3.3.ts';
 import { filterCost, idleScale } from './others.ts';
 import { writePage } from './page.ts';
 import { PARTS, type Part, type Result, thisMachine, writeResult } from './results.ts';
@@ -21,10 +23,12 @@ export interface Request {
   only: readonly string[];
 }
 
-type Measured = { rows: object[]; [more: string]: unknown };
+type Measured = { rows: object[] };
 
 const MEASURE: Partial<Record<Part, (request: Request) => Promise<Measured>>> = {
   'table-3.1': ({ quick, runs, only }) => table31({ runs: runs ?? (quick ? 1 : 5), only }),
+  'figure-3.2': (request) => figure32(request),
+  'figure-3.3': (request) => figure33(request),
   filter: ({ quick }) => filterCost(quick),
   'idle-scale': ({ quick }) => idleScale(quick),
 };

@@ -4,6 +4,8 @@
  */
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { renderFigure32 } from './page/figure-3.2.ts';
+import { renderFigure33 } from './page/figure-3.3.ts';
 import { renderFilter, renderIdleScale } from './page/others.ts';
 import { renderTable31 } from './page/table-3.1.ts';
 import { draw, type Plot } from './plots.ts';
@@ -23,6 +25,8 @@ type Renderer = (result: Result<any>) => Section;
 
 const RENDER: Partial<Record<Part, Renderer>> = {
   'table-3.1': renderTable31,
+  'figure-3.2': renderFigure32,
+  'figure-3.3': renderFigure33,
   filter: renderFilter,
   'idle-scale': renderIdleScale,
 };
