@@ -45,6 +45,11 @@ export const ERRORS = {
     exit: 8,
     next: 'Check the host’s QMP, OVS and cgroup paths in the configuration.',
   },
+  HOST_MEMORY_SHORT: {
+    status: 507,
+    exit: 8,
+    next: 'The VM is untouched. Add swap on its host, wake fewer VMs there, or switch it off to disk.',
+  },
   HOST_DISK_FULL: {
     status: 507,
     exit: 8,

@@ -14,6 +14,9 @@ import { memoryCgroup } from './hypervisor/memory-cgroup.ts';
 import { Qmp } from './hypervisor/qmp.ts';
 import type { ReportSource } from './idle/collector.ts';
 import { reportSource } from './idle/report-source.ts';
+import type { HostMemoryBook } from './memory/host-memory.ts';
+import { paceOf } from './memory/pace.ts';
+import { vmMemory } from './memory/vm-memory.ts';
 import type { HostLink } from './network/host-link.ts';
 import { vmNetwork } from './network/vm-network.ts';
 import type { Cloud } from './openstack/cloud.ts';
@@ -34,6 +37,8 @@ export interface ManagedVmDeps {
   vm: VmConfig;
   sink: SinkConfig;
   vmHost: HostLink;
+  /** The book of the VM's host. */
+  memory: HostMemoryBook;
   sinkHost: HostLink;
   sinkAgent: RpcClient<SinkAgentApi, SinkAgentEvent>;
   tls: TlsMaterial;
@@ -59,7 +64,7 @@ export function manageVm(deps: ManagedVmDeps): RunningVm {
   const { address, port } = vm.agent;
   const serverName = peerName('vm-agent', vm.agent.serverName);
   const vmAgent = createRpcClient<VmAgentApi>({ address, port, peer: serverName, tls: deps.tls });
-  const cgroup = memoryCgroup(vmHost.transport, vm.cgroup);
+  const cgroup = memoryCgroup(vmHost.transport, vm.cgroup, paceOf(vmHost.transport));
   const qmp = new Qmp({
     name: vm.name,
     connect: (signal) => vmHost.transport.connect(vm.qmpSocket, signal),
@@ -79,7 +84,7 @@ export function manageVm(deps: ManagedVmDeps): RunningVm {
   const rehearse = (signal: AbortSignal) =>
     deps.sinkAgent.call('rehearse', { vm: vm.name }, { signal, timeoutMs: 60_000 });
   const runDir = runDirOf(config, vm.host);
-  const { cloud } = deps;
+  const { cloud, memory } = deps;
   /** Then its QEMU is Nova’s, and nobody else may watch it or judge by it. */
   const byNova = config.switchOff === 'nova' && cloud !== null && vm.openstack !== undefined;
   const power =
@@ -89,11 +94,17 @@ export function manageVm(deps: ManagedVmDeps): RunningVm {
           ...{ nova: cloud.nova, requests: cloud.requests },
           how: config.openstack?.switchOff ?? 'suspend',
         })
-      : switchOffBy(
-          switchOffMethods({ vm, host: vmHost.transport, qmp, cgroup, vmAgent, rehearse, runDir, log }),
-          () => switchOffFor(config, vm),
-          log,
-        );
+      : switchOffBy({
+          ...{ vm: vm.name, memory, log },
+          methods: switchOffMethods({
+            ...{ vm, host: vmHost.transport, qmp, cgroup, vmAgent, rehearse, runDir, memory, log },
+          }),
+          choose: () => switchOffFor(config, vm),
+        });
+  memory.join({
+    vm: vm.name,
+    memory: vmMemory({ vm: vm.name, qmp, cgroup, journal, isAsleep: () => driver.state.kind === 'parked' }),
+  });
   const ports: Ports = {
     vm: vm.name,
     sinkServer: sink.name,

@@ -15,6 +15,7 @@ import type { Config } from './config.ts';
 import { attend } from './idle/attend.ts';
 import { explainRoutes } from './idle/route.ts';
 import { manageVm } from './managed-vm.ts';
+import { hostMemoryBook } from './memory/host-memory.ts';
 import { hostLink } from './network/host-link.ts';
 import { openCloud } from './openstack/cloud.ts';
 import { type Journal, type JournalRecord, openJournal } from './saga/journal.ts';
@@ -41,6 +42,7 @@ export async function startService(options: ServiceOptions): Promise<{ close(): 
   const journal = openJournal(join(config.stateDir, 'journal.sqlite'), onRecord ? { onRecord } : {});
   const ended = new AbortController();
   const hosts = new Map(config.hosts.map((host) => [host.name, hostLink(host, log)]));
+  const books = new Map([...hosts].map(([name, { transport }]) => [name, hostMemoryBook(transport)]));
   const sinkAgents = new Map(
     config.sinks.map(({ name, agent: { address, port, serverName } }) => [
       name,
@@ -58,6 +60,7 @@ export async function startService(options: ServiceOptions): Promise<{ close(): 
     config.vms.map((vm) => {
       const sink = found(config.sinks.find(({ name }) => name === vm.sink));
       const vmHost = found(hosts.get(vm.host));
+      const memory = found(books.get(vm.host));
       const sinkHost = found(hosts.get(sink.host));
       const sinkAgent = found(sinkAgents.get(vm.sink));
       const onMove = (move: Move) => attention.moved(vm.name, move);
@@ -66,6 +69,7 @@ export async function startService(options: ServiceOptions): Promise<{ close(): 
         vm,
         sink,
         vmHost,
+        memory,
         sinkHost,
         sinkAgent,
         tls,

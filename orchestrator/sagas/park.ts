@@ -176,6 +176,7 @@ async function admit(ports: Ports, { signal }: StepContext): Promise<Partial<Par
     vmAgent.call('scan', {}, call),
     sinkAgent.call('describe', {}, call),
     ports.network.reachable(),
+    ports.power.admit?.(signal),
   ]);
   if (!server.templateIds.includes(description.templateId)) {
     throw new SeamlessError(

@@ -4,6 +4,7 @@
  */
 import type { Log } from '../../common/log.ts';
 import type { Config, VmConfig } from '../config.ts';
+import type { HostMemoryBook } from '../memory/host-memory.ts';
 import type { SuspendToDisk } from './suspend-to-disk.ts';
 import type { SwitchOff, SwitchOffMethod } from './switch-off.ts';
 
@@ -27,19 +28,29 @@ export function switchOffFor(
   return wanted === 'disk' && !suspendToDisk ? 'swap' : wanted;
 }
 
-/** @param choose asked at each park */
-export function switchOffBy(
-  methods: SwitchOffMethods,
-  choose: () => OwnMethod,
-  log: Log,
-): SwitchOff & { away(): Promise<boolean> } {
+export interface SwitchOffByDeps {
+  vm: string;
+  methods: SwitchOffMethods;
+  /** Asked at each park. */
+  choose(): OwnMethod;
+  /** Of its host. */
+  memory: Pick<HostMemoryBook, 'awaitTurn' | 'turnDone'>;
+  log: Log;
+}
+
+export function switchOffBy(deps: SwitchOffByDeps): SwitchOff & { away(): Promise<boolean> } {
+  const { vm, methods, choose, memory, log } = deps;
   const { ram, swap, disk } = methods;
   const away = async () => disk !== null && (await disk.away());
   /** By which the VM sleeps, or slept last; after a start of this service swap, whose way back serves ram too. */
   let last: OwnMethod = 'swap';
   return {
     away,
+    async admit(signal) {
+      await methods[choose()]?.admit?.(signal);
+    },
     async switchOff(imageId, wanted) {
+      memory.turnDone(vm);
       // A call before this one may have saved it already.
       const method = (await away()) ? 'disk' : choose();
       last = method === 'disk' && !disk ? 'swap' : method;
@@ -47,13 +58,23 @@ export function switchOffBy(
       return (methods[last] ?? swap).switchOff(imageId, wanted);
     },
     async switchOn() {
-      if (disk && (await disk.away())) {
-        last = 'disk';
-        return disk.switchOn();
+      const ms = await memory.awaitTurn(vm);
+      if (ms > 0) log.info('switchOn.waited', { ms: Math.round(ms) });
+      try {
+        if (disk && (await disk.away())) {
+          last = 'disk';
+          await disk.switchOn();
+        } else {
+          await (last === 'ram' ? ram : swap).switchOn();
+        }
+      } catch (thrown) {
+        memory.turnDone(vm);
+        throw thrown;
       }
-      // A QEMU that was ended and has not come back is the disk's to explain.
-      return (last === 'ram' ? ram : swap).switchOn();
     },
-    woken: async () => (methods[last] ?? swap).woken(),
+    async woken() {
+      memory.turnDone(vm);
+      await (methods[last] ?? swap).woken();
+    },
   };
 }

@@ -7,6 +7,7 @@ import type { HostTransport } from '../host/transport.ts';
 import type { MemoryCgroup } from '../hypervisor/memory-cgroup.ts';
 import { qemuProcess } from '../hypervisor/qemu-process.ts';
 import type { Qmp } from '../hypervisor/qmp.ts';
+import type { HostMemoryBook } from '../memory/host-memory.ts';
 import type { Agent } from '../sagas/ports.ts';
 import type { SwitchOffMethods } from './methods.ts';
 import { savedState } from './saved-state.ts';
@@ -25,18 +26,21 @@ export interface SwitchOffMethodsDeps {
   rehearse(signal: AbortSignal): Promise<unknown>;
   /** Folder on the host for small records. */
   runDir: string;
+  /** Of the host. */
+  memory: Pick<HostMemoryBook, 'assertRoomInSwap'>;
   log: Log;
 }
 
 const programs = join(import.meta.dirname, '../../build');
 
 export function switchOffMethods(deps: SwitchOffMethodsDeps): SwitchOffMethods {
-  const { vm, host, qmp, cgroup, vmAgent, rehearse, runDir, log } = deps;
+  const { vm, host, qmp, cgroup, vmAgent, rehearse, runDir, memory, log } = deps;
   const { name, suspendToDisk: disk } = vm;
   return {
     ram: suspendToRam({ qmp, cgroup }),
     swap: suspendToSwap({
       ...{ qmp, cgroup, vmAgent, rehearse, log },
+      assertRoomInSwap: (bytes) => memory.assertRoomInSwap(name, bytes),
       workingSet: workingSet({
         ...{ vm: name, host, cgroup, runDir, log },
         program: join(programs, 'working-set'),

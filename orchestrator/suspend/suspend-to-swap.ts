@@ -15,7 +15,7 @@ import type { VmAgentApi } from '../../vm-agent/api.ts';
 import type { MemoryCgroup } from '../hypervisor/memory-cgroup.ts';
 import type { Qmp } from '../hypervisor/qmp.ts';
 import type { Agent } from '../sagas/ports.ts';
-import { deflateBalloon, inflateBalloon } from './balloon.ts';
+import { deflateBalloon, inflateBalloon, MARGIN_BYTES } from './balloon.ts';
 import type { SwitchOff, SwitchOffResult } from './switch-off.ts';
 import type { WorkingSet } from './working-set.ts';
 
@@ -26,6 +26,8 @@ export interface SuspendToSwapDeps {
   /** Has the sink agent send an image to the guest for nothing. */
   rehearse(signal: AbortSignal): Promise<unknown>;
   workingSet: WorkingSet;
+  /** Throws `HOST_MEMORY_SHORT` when so much more in swap would harm the host. */
+  assertRoomInSwap(bytes: number): Promise<void>;
   log: Log;
 }
 
@@ -34,6 +36,15 @@ const TRIM_BYTES = 168 * 1024 * 1024;
 
 export function suspendToSwap(deps: SuspendToSwapDeps): SwitchOff {
   return {
+    async admit(signal) {
+      const { vmAgent, cgroup, assertRoomInSwap } = deps;
+      const [resident, { availableBytes }] = await Promise.all([
+        cgroup.resident(),
+        vmAgent.call('memory', {}, { signal, timeoutMs: 10_000 }),
+      ]);
+      const ballooned = Math.max(0, availableBytes - MARGIN_BYTES);
+      await assertRoomInSwap(Math.max(0, resident - ballooned));
+    },
     switchOff: (imageId, wanted) => switchOff(deps, imageId, wanted),
     switchOn: () => switchOn(deps),
     woken: () => deps.workingSet.record(),

@@ -12,6 +12,8 @@ export interface SwitchOffResult {
 }
 
 export interface SwitchOff {
+  /** Throws `HOST_MEMORY_SHORT` when switching it off now would harm its host. Asked before anything is moved. */
+  admit?(signal: AbortSignal): Promise<void>;
   /** @param imageId the VM's own image of its gateway processes, for the dummy restore. */
   switchOff(imageId: string, wanted: AbortSignal): Promise<SwitchOffResult>;
   /** The VM runs when this resolves; its memory comes back on demand, or is back. */

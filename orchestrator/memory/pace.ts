@@ -1,0 +1,52 @@
+/**
+ * Keeps reclaim from stalling the host's awake VMs. A stroke of reclaim counts as a stall itself, so what the kernel's figures say
+ * during one tells nothing; but whoever waits for memory or the disk while we rest is somebody else. When somebody does, strokes
+ * become smaller and rests longer; when nobody does, the other way round.
+ */
+import { setTimeout as delay } from 'node:timers/promises';
+import type { HostTransport } from '../host/transport.ts';
+import { type Pace, STROKE_BYTES } from '../hypervisor/reclaim.ts';
+import { readStalls, stalledShare } from './stalls.ts';
+
+export interface Speed {
+  strokeBytes: number;
+  restMs: number;
+}
+
+const FASTEST: Speed = { strokeBytes: STROKE_BYTES, restMs: 4 };
+const SLOWEST: Speed = { strokeBytes: 4 * 1024 * 1024, restMs: 100 };
+/** Less of a rest than this is noise. */
+const STALLED_SHARE = 0.1;
+const GROWTH_BYTES = 4 * 1024 * 1024;
+
+/** Down by half at once, up by steps. */
+export function nextSpeed({ strokeBytes, restMs }: Speed, share: number): Speed {
+  if (share > STALLED_SHARE) {
+    return {
+      strokeBytes: Math.max(SLOWEST.strokeBytes, strokeBytes / 2),
+      restMs: Math.min(SLOWEST.restMs, restMs * 2),
+    };
+  }
+  return {
+    strokeBytes: Math.min(FASTEST.strokeBytes, strokeBytes + GROWTH_BYTES),
+    restMs: Math.max(FASTEST.restMs, restMs / 2),
+  };
+}
+
+export function paceOf(host: HostTransport): Pace {
+  let speed: Speed = { ...FASTEST, strokeBytes: STROKE_BYTES / 2 };
+  return {
+    get strokeBytes() {
+      return speed.strokeBytes;
+    },
+    async rest(wanted) {
+      const started = performance.now();
+      const before = await readStalls(host).catch(() => null);
+      await delay(speed.restMs, undefined, { signal: wanted }).catch(() => {});
+      const after = await readStalls(host).catch(() => null);
+      // Doubt about the others is a reason to go slowly.
+      const share = before && after ? stalledShare(before, after, performance.now() - started) : 1;
+      speed = nextSpeed(speed, share);
+    },
+  };
+}

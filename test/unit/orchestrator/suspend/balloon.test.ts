@@ -1,0 +1,67 @@
+import { expect, test } from 'vitest';
+import { silentLog } from '../../../../common/log.ts';
+import {
+  type BalloonDeps,
+  inflateBalloon,
+  nextSize,
+  relievedSize,
+} from '../../../../orchestrator/suspend/balloon.ts';
+import { switchOffFor } from '../../../../orchestrator/suspend/methods.ts';
+
+const MiB = 1024 * 1024;
+const never = new AbortController().signal;
+
+test('the balloon takes what the guest can spare, in steps, and leaves a margin', () => {
+  expect(nextSize(2048 * MiB, 1500 * MiB)).toBe((2048 - 256) * MiB);
+  expect(nextSize(1000 * MiB, 100 * MiB)).toBe(980 * MiB);
+  expect(nextSize(1000 * MiB, 84 * MiB)).toBeNull();
+  expect(nextSize(1000 * MiB, 0)).toBeNull();
+});
+
+test('a guest that has become short gets back what it lacks', () => {
+  expect(relievedSize(1000 * MiB, 100 * MiB)).toBeNull();
+  expect(relievedSize(1000 * MiB, 20 * MiB)).toBe(1060 * MiB);
+});
+
+/** A guest of 1 GiB whose programs use `usedMiB()`; its balloon moves 32 MiB each time it is looked at. */
+function guest(usedMiB: (looks: number) => number) {
+  let target = 1024;
+  let actual = 1024;
+  let looks = 0;
+  let least = Number.POSITIVE_INFINITY;
+  const available = () => Math.max(0, actual - usedMiB(looks));
+  const execute = async (command: string, args?: { value: number }) => {
+    if (command === 'balloon') target = (args?.value ?? 0) / MiB;
+    else {
+      looks += 1;
+      actual += Math.sign(target - actual) * Math.min(32, Math.abs(target - actual));
+      least = Math.min(least, available());
+    }
+    return { actual: actual * MiB };
+  };
+  const call = async () => ({ availableBytes: available() * MiB, totalBytes: 0 });
+  const deps = { qmp: { execute }, vmAgent: { call }, log: silentLog } as unknown as BalloonDeps;
+  return { deps, least: () => least, size: () => actual, target: () => target };
+}
+
+test('an idle guest is left with its margin, and no less', async () => {
+  const idle = guest(() => 300);
+  const taken = await inflateBalloon(idle.deps, { dropCaches: false }, never);
+  expect(taken).toBeGreaterThan(600 * MiB);
+  expect(idle.least()).toBeGreaterThanOrEqual(80);
+});
+
+test('a guest whose programs grow meanwhile is never left without memory', async () => {
+  const busy = guest((looks) => 300 + Math.min(400, looks * 20));
+  await inflateBalloon(busy.deps, { dropCaches: false }, never);
+  expect(busy.least()).toBeGreaterThan(0);
+  expect(busy.target()).toBeGreaterThanOrEqual(busy.size() - 1);
+});
+
+test('a policy’s word comes before the configuration’s, and disk needs to be configured', () => {
+  const disk = { suspendToDisk: { folder: '/x', start: ['qemu'] } };
+  expect(switchOffFor({}, {})).toBe('swap');
+  expect(switchOffFor({ switchOff: 'ram' }, {})).toBe('ram');
+  expect(switchOffFor({ switchOff: 'ram' }, disk, 'disk')).toBe('disk');
+  expect(switchOffFor({ switchOff: 'ram' }, {}, 'disk')).toBe('swap');
+});
