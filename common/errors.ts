@@ -14,6 +14,7 @@ export const ERRORS = {
   TOKEN_UNKNOWN: { status: 404, exit: 4, next: 'Run `seamless token list` to see the tokens.' },
   ROUTE_UNKNOWN: { status: 404, exit: 2, next: 'docs/api.md and /v1/openapi.json list what there is.' },
   VM_BUSY: { status: 409, exit: 5, next: 'Wait for the running operation, shown by `seamless show VM`.' },
+  VM_VETOED: { status: 409, exit: 5, next: 'The policy keeps the VM awake; `seamless explain VM` says why.' },
   VM_STUCK: {
     status: 409,
     exit: 6,

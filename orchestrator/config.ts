@@ -10,6 +10,7 @@ import { parsePrefix, prefixToText } from '../ovs/openflow/prefix.ts';
 import type { ConnectionPolicy } from '../sink-agent/api.ts';
 import { concernsKind, Transport, transportProblems } from './host/transport-config.ts';
 import { OpenStack, VmOpenStack } from './openstack/openstack-config.ts';
+import { Webhooks } from './webhooks/webhook-config.ts';
 
 const strict = { additionalProperties: false } as const;
 const name = (description: string) =>
@@ -182,6 +183,7 @@ const Config = Type.Object(
       Type.Union(['debug', 'info', 'warn', 'error'].map((level) => Type.Literal(level as 'info'))),
     ),
     openstack: Type.Optional(OpenStack),
+    webhooks: Type.Optional(Webhooks),
     hosts: Type.Array(Host, { minItems: 1 }),
     sinks: Type.Array(Sink, { minItems: 1 }),
     vms: Type.Array(Vm),

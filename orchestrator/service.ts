@@ -21,6 +21,8 @@ import { openCloud } from './openstack/cloud.ts';
 import { type Journal, type JournalRecord, openJournal } from './saga/journal.ts';
 import { RETENTION } from './saga/journal-pruning.ts';
 import type { Move } from './vm/driver.ts';
+import { webhookRoutes } from './webhooks/routes.ts';
+import { vetoOf } from './webhooks/veto.ts';
 
 export interface ServiceOptions {
   config: Config;
@@ -100,7 +102,15 @@ export async function startService(options: ServiceOptions): Promise<{ close(): 
   const api = await startApi({
     ...{ socket: config.socket, stateDir: config.stateDir, listen: config.listen, vms, journal, log },
     inventory: configInventory(config, hosts, sinkAgents),
-    plugins: [(app) => explainRoutes(app, attention), (app) => policyRoutes(app, { policy, attention }, vms)],
+    plugins: [
+      (app) => explainRoutes(app, attention),
+      (app) => policyRoutes(app, { policy, attention }, vms),
+      (app) =>
+        webhookRoutes(app, {
+          ...{ vms, journal, log, cloud, config: config.webhooks ?? {} },
+          veto: (vm) => vetoOf(attention.explain(vm)),
+        }),
+    ],
   });
 
   return {

@@ -31,7 +31,7 @@ export function idempotency(journal: Journal, now: () => number = Date.now) {
     act: (note?: RequestNote) => Promise<Answer>,
   ): Promise<Answer> {
     if (key === undefined) return act();
-    const id = createHash('sha256').update(key).digest('hex');
+    const id = idOf(key);
     const request = `${what} ${vm}`;
     const running = underWay.get(id);
     if (running) return same(running.what, request, key) && running.answer;
@@ -52,6 +52,16 @@ export function idempotency(journal: Journal, now: () => number = Date.now) {
     underWay.set(id, { what: request, answer });
     return answer.finally(() => underWay.delete(id));
   };
+}
+
+/** What a request with this key was answered with, when one was accepted. */
+export function wasAnswered(journal: Journal, key: string): Answer | null {
+  const known = journal.request(idOf(key));
+  return known && { already: known.body.already === true, operation: known.saga };
+}
+
+function idOf(key: string): string {
+  return createHash('sha256').update(key).digest('hex');
 }
 
 function same(before: string, now: string, key: string): true {

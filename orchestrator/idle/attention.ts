@@ -322,6 +322,8 @@ const WAKE_CAUSE: Record<NonNullable<Move['cause']>, WakeCause> = {
   lease: 'lease',
   forecast: 'forecast',
   policy: 'manual',
+  webhook: 'manual',
+  outside: 'manual',
   manual: 'manual',
 };
 

@@ -155,17 +155,20 @@ export class VmDriver {
   }
 
   /** @throws SeamlessError when the request is denied */
-  async unpark({ force }: { force: boolean }, note?: RequestNote): Promise<Reply> {
+  async unpark(
+    { force, wake = manualWake() }: { force: boolean; wake?: Wake },
+    note?: RequestNote,
+  ): Promise<Reply> {
     const decision = decide(this.#state, { type: 'unpark', force });
     if (decision.kind === 'deny') throw this.#denied(decision);
     if (decision.kind === 'already') return { already: true, operation: decision.operation };
     switch (decision.action) {
       case 'takeParkBack':
-        this.#takenBackFor = 'manual';
+        this.#takenBackFor = wake.cause;
         this.#wanted.abort();
         return { already: false, operation: this.#operation() };
       case 'unparkAfterPark':
-        this.#wakeLater(manualWake());
+        this.#wakeLater(wake);
         this.#afterPark ??= Promise.withResolvers<Reply>();
         return this.#afterPark.promise;
       case 'resumeUnwinding': {
@@ -175,7 +178,7 @@ export class VmDriver {
         return { already: false, operation };
       }
       default:
-        return { already: false, operation: this.#startUnpark(manualWake(), note) };
+        return { already: false, operation: this.#startUnpark(wake, note) };
     }
   }
 

@@ -58,18 +58,31 @@ export interface PlannedTrigger {
   rule: 'timer.due' | 'lease.ends' | 'use.expected' | 'policy.never';
 }
 
+/** Somebody asked, elsewhere than here: an alarm, or whoever resumed the VM through Nova. */
+export interface AskedTrigger {
+  program: null;
+  pid: null;
+  syscall: 'none';
+  /** Completes “woken by”. */
+  detail: string;
+  rule: 'webhook.alarm' | 'outside.resumed';
+}
+
 /** Why a VM wakes. `at` is when the orchestrator learned of it (ISO 8601). */
 export type Wake = { at: string } & (
   | { cause: 'syscall'; trigger: Trigger }
   | { cause: 'syn' | 'packets'; trigger: NetworkTrigger }
   | { cause: 'sink'; trigger: SinkTrigger }
   | { cause: PlannedCause; trigger: PlannedTrigger }
+  | { cause: 'webhook' | 'outside'; trigger: AskedTrigger }
   | { cause: 'manual'; trigger: null }
 );
 
-/** Why a VM is parked: by hand, or by the service itself. */
+/** Why a VM is parked: by hand, by an alarm, or by the service itself. */
 export type ParkCause =
   | { cause: 'manual' }
+  /** `alarm idle-vm1 of user 4f…` */
+  | { cause: 'webhook'; by: string }
   /** `rule` names the line of the policy that decided: `idle (policy.yaml:3, windowMs)`. */
   | { cause: 'idle'; rule: string };
 

@@ -34,6 +34,12 @@ export function heldWake({ packets, first }: Held): Wake {
   return { cause: 'packets', at: now(), trigger: { ...common, syscall: 'packet', rule: 'packets.waiting' } };
 }
 
+/** @param detail completes “woken by” */
+export function askedWake(cause: 'webhook' | 'outside', detail: string): Wake {
+  const rule = cause === 'webhook' ? 'webhook.alarm' : 'outside.resumed';
+  return { cause, at: now(), trigger: { program: null, pid: null, syscall: 'none', detail, rule } };
+}
+
 export function manualWake(): Wake {
   return { cause: 'manual', at: now(), trigger: null };
 }
@@ -59,12 +65,13 @@ const PLANNED_RULE: Record<PlannedCause, PlannedTrigger['rule']> = {
 
 /** Ahead of what it is for, or by an operator: what the VM does in the minute after it says nothing about such a wake. */
 export function isPlanned(cause: Wake['cause']): boolean {
-  return cause === 'manual' || cause in PLANNED_RULE;
+  return cause === 'manual' || cause === 'webhook' || cause === 'outside' || cause in PLANNED_RULE;
 }
 
 /** One readable line. */
 export function wakeLine({ cause, trigger }: Pick<Wake, 'cause' | 'trigger'>): string {
   if (!trigger || cause === 'manual') return 'woken by hand';
+  if (cause === 'webhook' || cause === 'outside') return `woken by ${trigger.detail}`;
   if (cause === 'syn') return `woken by a SYN ${trigger.detail}`;
   if (cause === 'packets') return `woken by packets: ${trigger.detail}`;
   if (cause in PLANNED_RULE) return `woken because ${trigger.detail}`;

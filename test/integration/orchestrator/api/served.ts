@@ -31,9 +31,11 @@ export interface Served {
 type ModelVm = ManagedVm & { world: World; unreachable: Driven['unreachable'] };
 
 export interface ServedOptions {
-  vms?: Record<string, { labels?: Record<string, string> }>;
+  vms?: Record<string, Pick<VmConfig, 'openstack'> & { labels?: Record<string, string> }>;
   tls?: boolean;
   plugins?: readonly ApiPlugin[];
+  /** Made anew at each start, over its journal and drivers. */
+  plugin?: (parts: Pick<Served, 'folder' | 'journal' | 'vms'>) => ApiPlugin;
 }
 
 /** The routes that the service mounts besides, for the document; what they act on is tested elsewhere. */
@@ -46,6 +48,7 @@ export async function serve({
   vms = { vm1: {} },
   tls = false,
   plugins = SERVICE_PLUGINS,
+  plugin,
 }: ServedOptions = {}): Promise<Served> {
   const folder = temporaryFolder();
   const socket = join(folder, 'seamless.sock');
@@ -53,15 +56,17 @@ export async function serve({
   if (tls) {
     await makeAuthority(folder);
     const { cert, key } = await issueCertificate(folder, 'server', 'server', ['127.0.0.1']);
-    listen = { address: '127.0.0.1', port: 0, tls: { cert, key } };
+    listen = { address: '127.0.0.1', port: 0, tls: { cert, key, clientCa: join(folder, 'ca.crt') } };
   }
   const start = async () => {
     const journal = openJournal(join(folder, 'journal.sqlite'));
-    const managed = new Map(
-      Object.entries(vms).map(([name, { labels }]) => [name, modelVm(journal, name, labels)]),
-    );
+    const managed = new Map(Object.entries(vms).map(([name, more]) => [name, modelVm(journal, name, more)]));
     for (const { driver } of managed.values()) driver.start();
-    const api = await startApi({ socket, vms: managed, journal, log: silentLog, listen, plugins });
+    const made = plugin ? [plugin({ folder, journal, vms: managed })] : [];
+    const api = await startApi({
+      ...{ socket, vms: managed, journal, log: silentLog, listen },
+      plugins: [...plugins, ...made],
+    });
     return { journal, api, vms: managed };
   };
   const stop = async () => {
@@ -82,13 +87,13 @@ export async function serve({
   return served;
 }
 
-function modelVm(journal: Journal, name: string, labels?: Record<string, string>): ModelVm {
+function modelVm(journal: Journal, name: string, more: object): ModelVm {
   const world = new World();
   const config = { name, host: 'hv', sink: 'sink1', addresses: ['10.77.0.11/24'], mac: 'm', template: 't' };
   const { driver, unreachable } = drive(world, journal, { vm: name });
   return {
     ...{ world, unreachable, driver },
-    config: { ...config, ...(labels ? { labels } : {}) } as unknown as VmConfig,
+    config: { ...config, ...more } as unknown as VmConfig,
     hypervisor: { loss: null },
     residentBytes: async () => 100 * 1024 * 1024,
     qemuStatus: async () => (world.power === 'on' ? 'running' : 'paused'),
@@ -110,6 +115,7 @@ export function byTls(
   path: string,
   headers: Record<string, string> = {},
   body?: string,
+  certificate: { cert?: Buffer; key?: Buffer } = {},
 ): Promise<Answer> {
   const { promise, resolve, reject } = Promise.withResolvers<Answer>();
   const ca = readFileSync(join(folder, 'ca.crt'));
@@ -121,6 +127,7 @@ export function byTls(
     path,
     headers,
     agent: false,
+    ...certificate,
   });
   request.once('error', reject);
   request.once('response', async (response) => {
