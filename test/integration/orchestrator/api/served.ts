@@ -13,6 +13,7 @@ import { type ApiClient, apiClient } from '../../../../orchestrator/cli/client.t
 import type { VmConfig } from '../../../../orchestrator/config.ts';
 import { explainRoutes } from '../../../../orchestrator/idle/route.ts';
 import { type Journal, openJournal } from '../../../../orchestrator/saga/journal.ts';
+import { webhookRoutes } from '../../../../orchestrator/webhooks/routes.ts';
 import { temporaryFolder } from '../../../unit/orchestrator/saga/suite.ts';
 import { World } from '../../../unit/orchestrator/sagas/world.ts';
 import { type Driven, drive } from '../../../unit/orchestrator/vm/driven.ts';
@@ -38,10 +39,14 @@ export interface ServedOptions {
   plugin?: (parts: Pick<Served, 'folder' | 'journal' | 'vms'>) => ApiPlugin;
 }
 
+/** Asked nothing by routes that are only described. */
+const NOTHING_KEPT = {} as Journal;
+
 /** The routes that the service mounts besides, for the document; what they act on is tested elsewhere. */
 const SERVICE_PLUGINS: readonly ApiPlugin[] = [
   (app) => explainRoutes(app, { explain: () => expect.unreachable() }),
   (app) => policyRoutes(app, { policy: null, attention: { policyOf: () => null } }, new Map()),
+  (app) => webhookRoutes(app, { vms: new Map(), journal: NOTHING_KEPT, log: silentLog, config: {}, cloud: null }),
 ];
 
 export async function serve({

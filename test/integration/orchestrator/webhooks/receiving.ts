@@ -60,6 +60,7 @@ const cloud = {
 export function receiving(over: Partial<WebhookDeps> = {}): Promise<Served> {
   return serve({
     tls: true,
+    plugins: [],
     vms: { vm1: { openstack: { serverId: SERVER } }, vm2: { openstack: { serverId: OTHER_SERVER } } },
     plugin: ({ folder, journal, vms }) => {
       const secretFile = join(folder, 'secret');
