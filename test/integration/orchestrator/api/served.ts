@@ -46,7 +46,8 @@ const NOTHING_KEPT = {} as Journal;
 const SERVICE_PLUGINS: readonly ApiPlugin[] = [
   (app) => explainRoutes(app, { explain: () => expect.unreachable() }),
   (app) => policyRoutes(app, { policy: null, attention: { policyOf: () => null } }, new Map()),
-  (app) => webhookRoutes(app, { vms: new Map(), journal: NOTHING_KEPT, log: silentLog, config: {}, cloud: null }),
+  (app) =>
+    webhookRoutes(app, { vms: new Map(), journal: NOTHING_KEPT, log: silentLog, config: {}, cloud: null }),
 ];
 
 export async function serve({
