@@ -39,7 +39,7 @@ beforeAll(async () => {
   datapath = new DatapathControl(hosts.hv.connectControl, { name: 'hv' });
   meter = new PayloadMeter({ vmName: 'vm1', mac: VM_MAC, bridge });
   // Unmanaged as yet: the sink's stack would answer for the VM's address, too.
-  await hosts.stack.host.run(['ip', 'link', 'set', 'eth0', 'down']);
+  await sinkIs('down');
   await hosts.client.host.run(['ip', 'addr', 'add', `${CHECKER}/24`, 'dev', 'eth0']);
   server = talk(hosts.vm, 'serve', PORT);
   expect(await server.line()).toBe('ready');
@@ -52,6 +52,10 @@ afterAll(async () => {
   await bridge?.close();
   await hosts?.stop();
 });
+
+async function sinkIs(state: 'up' | 'down'): Promise<void> {
+  await hosts.stack.host.run(['ip', 'link', 'set', 'eth0', state]);
+}
 
 function talk(place: Place, ...args: string[]): Running {
   return run(place, [process.execPath, TALK, ...args], undo);
@@ -177,7 +181,8 @@ test('a redirection leads where it led without the counters, and finds its own f
   });
   onTestFinished(() => redirect.remove());
   await redirect.toVm();
-  await hosts.stack.host.run(['ip', 'link', 'set', 'eth0', 'up']);
+  await sinkIs('up');
+  onTestFinished(() => sinkIs('down'));
   const inSink = talk(hosts.stack, 'serve', PORT);
   expect(await inSink.line()).toBe('ready');
   await redirect.toSink();
