@@ -1,6 +1,7 @@
 /**
  * What the guest shows of being used, every ten seconds: counters since the boot, people at terminals, jobs, and what it will do by itself.
- * The agent's own work is left out of the CPU time. What costs a process, timers, lease and gateway processes, is asked once a minute, and when one has passed.
+ * The agent's own work is left out of the CPU time. What costs a process, timers, lease and gateway processes, is asked once a
+ * minute, and when a timer has passed.
  */
 import { readdirSync, readFileSync, statSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
@@ -38,7 +39,7 @@ export function createSampler(gatewayPids: () => Promise<ReadonlySet<number>>): 
   const plansOf = async (now: number) => {
     const hasPassed = plans?.timers?.some(({ atMs }) => atMs > plansAt && atMs <= now) ?? true;
     // A clock that was set back makes them old, too.
-    if (plans && !hasPassed && Math.abs(now - plansAt) < PLANS_LAST_MS) return plans;
+    if (plans && !plans.isPending && !hasPassed && Math.abs(now - plansAt) < PLANS_LAST_MS) return plans;
     const [read, lease, pids] = await Promise.all([readPlans(now), readLease(now), gatewayPids()]);
     gateway = pids;
     plans = { ...read, lease };

@@ -9,6 +9,8 @@ export interface Plans {
   timers: GuestTimer[] | null;
   /** Services that timers start. */
   scheduledUnits: ReadonlySet<string>;
+  /** A timer has no next time at the moment: its service runs, and it will have one when that has ended. */
+  isPending: boolean;
 }
 
 /** @param root of the file tree */
@@ -16,7 +18,8 @@ export async function readPlans(now: number, root = '/'): Promise<Plans> {
   const systemd = await readSystemdTimers();
   const cron = readCron(now, root);
   const timers = systemd && cron ? [...systemd.timers, ...cron, ...readAtJobs(root)] : null;
-  return { timers, scheduledUnits: systemd?.scheduledUnits ?? new Set() };
+  const { scheduledUnits = new Set<string>(), isPending = false } = systemd ?? {};
+  return { timers, scheduledUnits, isPending };
 }
 
 async function readSystemdTimers(): Promise<ReturnType<typeof parseTimerList>> {
@@ -31,7 +34,9 @@ async function readSystemdTimers(): Promise<ReturnType<typeof parseTimerList>> {
 }
 
 /** Of `systemctl list-timers --output=json`: times in microseconds, 0 or null for none. */
-export function parseTimerList(json: string): { timers: GuestTimer[]; scheduledUnits: Set<string> } | null {
+export function parseTimerList(
+  json: string,
+): { timers: GuestTimer[]; scheduledUnits: Set<string>; isPending: boolean } | null {
   let rows: unknown;
   try {
     rows = JSON.parse(json);
@@ -41,12 +46,15 @@ export function parseTimerList(json: string): { timers: GuestTimer[]; scheduledU
   if (!Array.isArray(rows)) return null;
   const timers: GuestTimer[] = [];
   const scheduledUnits = new Set<string>();
+  let isPending = false;
   for (const row of rows as { next?: unknown; unit?: unknown; activates?: unknown }[]) {
     if (typeof row.unit !== 'string') return null;
     if (typeof row.activates === 'string') scheduledUnits.add(row.activates);
     if (typeof row.next === 'number' && row.next > 0) timers.push({ name: row.unit, atMs: row.next / 1000 });
+    // One that is not active names no service.
+    else if (typeof row.activates === 'string') isPending = true;
   }
-  return { timers, scheduledUnits };
+  return { timers, scheduledUnits, isPending };
 }
 
 /** The next run of each crontab; those of a cron that isn't running don't count. */

@@ -150,6 +150,9 @@ test('timers of systemd, jobs of at, and a DHCP lease are read as their tools wr
   const list = parseTimerList(json);
   expect(list?.timers).toEqual([{ name: 'a.timer', atMs: 1_767_594_000_000 }]);
   expect([...(list?.scheduledUnits ?? [])]).toEqual(['a.service', 'b.service']);
+  expect(list?.isPending).toBe(true);
+  const inactive = '[{"next":null,"left":null,"last":0,"passed":0,"unit":"c.timer","activates":null}]';
+  expect(parseTimerList(inactive)).toEqual({ timers: [], scheduledUnits: new Set(), isPending: false });
   for (const wrong of ['', '{}', '[{}]']) expect(parseTimerList(wrong)).toBeNull();
 
   const root = mkdtempSync(join(tmpdir(), 'seamless-at-'));
