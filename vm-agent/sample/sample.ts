@@ -1,7 +1,7 @@
 /**
- * What the guest shows of being used, every ten seconds: counters since the boot, people at terminals, jobs, and what it will do by itself.
- * The agent's own work is left out of the CPU time. What costs a process, timers, lease and gateway processes, is asked once a
- * minute, and when a timer has passed.
+ * What the guest shows of being used, every ten seconds: counters since the agent's start, people at terminals, jobs, and what it will do
+ * by itself. The agent's own work is left out of the CPU time. What costs a process, timers, lease and gateway processes, is asked
+ * beside the samples, once a minute and when a timer has passed: under emulation it takes seconds.
  */
 import { readdirSync, readFileSync, statSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
@@ -12,7 +12,7 @@ import { diskTraffic } from '../disks.ts';
 import { eachProcess, unitOf } from '../gateway/snapshot.ts';
 import { readProcessUsage } from '../usage.ts';
 import { readLease } from './lease.ts';
-import { LoadMeter } from './load.ts';
+import { BusyMeter, LoadMeter } from './load.ts';
 import { jobsOf, sessionsOf, type TerminalProcess } from './terminals.ts';
 import { type Plans, readPlans } from './timers.ts';
 import { isWaiting } from './waiting.ts';
@@ -20,7 +20,8 @@ import { isWaiting } from './waiting.ts';
 /** USER_HZ, the same on every Linux. */
 const TICK_MS = 10;
 const PAGE_BYTES = 4096;
-const PLANS_LAST_MS = 60_000;
+const OUTLOOK_LASTS_MS = 60_000;
+const OUTLOOK_MOST_MS = 120_000;
 
 export interface Sampler {
   sample(): Promise<GuestSample>;
@@ -28,41 +29,60 @@ export interface Sampler {
 
 type Lease = { expiresMs: number } | null | undefined;
 
+interface Outlook extends Plans {
+  lease: Lease;
+  gateway: ReadonlySet<number>;
+  atMs: number;
+}
+
 /** @param gatewayPids looks for the gateway processes, whose load is not counted as the VM's own */
 export function createSampler(gatewayPids: () => Promise<ReadonlySet<number>>): Sampler {
   const load = new LoadMeter();
-  let busyMs = 0;
-  let gateway: ReadonlySet<number> = new Set();
-  let plans: (Plans & { lease: Lease }) | null = null;
-  let plansAt = 0;
+  const busy = new BusyMeter();
+  let outlook: Outlook | null = null;
+  let asking: Promise<Outlook> | null = null;
 
-  const plansOf = async (now: number) => {
-    const hasPassed = plans?.timers?.some(({ atMs }) => atMs > plansAt && atMs <= now) ?? true;
-    // A clock that was set back makes them old, too.
-    if (plans && !plans.isPending && !hasPassed && Math.abs(now - plansAt) < PLANS_LAST_MS) return plans;
-    const [read, lease, pids] = await Promise.all([readPlans(now), readLease(now), gatewayPids()]);
-    gateway = pids;
-    plans = { ...read, lease };
-    plansAt = now;
-    return plans;
+  const ask = () => {
+    asking ??= readOutlook(gatewayPids).finally(() => {
+      asking = null;
+    });
+    return asking;
+  };
+  /** As of a minute ago at most, or a sample ago when something has changed since. */
+  const look = async (): Promise<Outlook> => {
+    const now = Date.now();
+    // A clock that was set back makes it old, too.
+    const ageMs = outlook ? Math.abs(now - outlook.atMs) : Number.POSITIVE_INFINITY;
+    if (!outlook || ageMs > OUTLOOK_MOST_MS) {
+      outlook = await ask();
+      return outlook;
+    }
+    const { atMs: since, timers, isPending } = outlook;
+    const hasPassed = timers?.some(({ atMs }) => atMs > since && atMs <= now) ?? true;
+    if (isPending || hasPassed || ageMs >= OUTLOOK_LASTS_MS) {
+      ask().then(
+        (newer) => {
+          outlook = newer;
+        },
+        () => {}, // asked again by the next sample; when it is too old, that one fails
+      );
+    }
+    return outlook;
   };
 
   return {
     async sample() {
-      const { timers, scheduledUnits, lease } = await plansOf(Date.now());
+      const { timers, scheduledUnits, lease, gateway } = await look();
       const processes = readProcesses();
       const { all, agent } = readProcessUsage();
-      const allMs = isContainer()
-        ? all.reduce((sum, { cpuMs }) => sum + cpuMs, 0)
-        : busyTime(readText('/proc/stat')) - (agent?.cpuMs ?? 0);
-      // Of two clocks of unlike grain the difference may tremble, and who ends may take its time along; a counter must not go back.
-      busyMs = Math.max(busyMs, allMs);
+      const ofProcesses = all.reduce((sum, { cpuMs }) => sum + cpuMs, 0);
+      const ofMachine = isContainer() ? 0 : busyTime(readText('/proc/stat')) - (agent?.cpuMs ?? 0);
       return {
         bootId: readBootId(),
         epochMs: Date.now(),
         uptimeMs: uptimeMs(),
         cpus: availableParallelism(),
-        cpuBusyMs: busyMs,
+        cpuBusyMs: busy.read(ofProcesses, ofMachine),
         loadMs: load.read(all, gateway),
         diskBytes: isContainer() ? 0 : diskBytes(),
         dirtiedBytes: isContainer() ? 0 : dirtiedBytes(readText('/proc/vmstat')),
@@ -73,6 +93,12 @@ export function createSampler(gatewayPids: () => Promise<ReadonlySet<number>>): 
       };
     },
   };
+}
+
+async function readOutlook(gatewayPids: () => Promise<ReadonlySet<number>>): Promise<Outlook> {
+  const atMs = Date.now();
+  const [plans, lease, gateway] = await Promise.all([readPlans(atMs), readLease(atMs), gatewayPids()]);
+  return { ...plans, lease, gateway, atMs };
 }
 
 /** Milliseconds that the CPUs have worked, by the text of /proc/stat; waiting for disks and time stolen by the host is no work. */

@@ -6,7 +6,7 @@ import { interval, readReport } from '../../../../orchestrator/idle/sample.ts';
 import { METERS } from '../../../../orchestrator/idle/signals.ts';
 import { nextRun, parseCrontab, parseSchedule } from '../../../../vm-agent/sample/crontab.ts';
 import { parseLease } from '../../../../vm-agent/sample/lease.ts';
-import { LoadMeter } from '../../../../vm-agent/sample/load.ts';
+import { BusyMeter, LoadMeter } from '../../../../vm-agent/sample/load.ts';
 import { busyTime, createSampler, dirtiedBytes } from '../../../../vm-agent/sample/sample.ts';
 import {
   jobsOf,
@@ -189,6 +189,16 @@ test('load is what others than gateway processes have done since, whoever comes 
   expect(read({ 1: 850, 20: 1069 }, 20)).toBe(300);
   // Whoever nobody reaps takes its time along.
   expect(read({ 1: 100, 20: 1069 }, 20)).toBe(300);
+});
+
+test('the machine is as busy as its table or its processes say, and owes nothing when these differ', () => {
+  const meter = new BusyMeter();
+  expect(meter.read(1000, 5000)).toBe(0);
+  // By its ticks the agent did more than there was.
+  expect(meter.read(1010, 4000)).toBe(10);
+  expect(meter.read(1010, 4100)).toBe(110);
+  expect(meter.read(400, 4100)).toBe(110);
+  expect(meter.read(450, 4100)).toBe(160);
 });
 
 test('counters are read from the kernel’s tables', () => {
