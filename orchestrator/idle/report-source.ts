@@ -21,8 +21,15 @@ export function reportSource({ vm, bridge, vmAgent, qmp, healthChecks }: ReportS
   const payload = new PayloadMeter({ vmName: vm.name, mac: vm.mac, bridge });
   const dirty = new DirtyRateMeter(qmp);
   return {
-    guest: (signal) => vmAgent.call('sample', {}, { signal }),
+    async guest(signal) {
+      try {
+        return await vmAgent.call('sample', {}, { signal });
+      } finally {
+        // Not before: what the agent writes to its memory for the answer would be the most of an idle guest's.
+        dirty.begin().catch(() => {}); // `hypervisor` tells
+      }
+    },
     network: async () => ({ payloadBytes: await payload.read(healthChecks()) }),
-    hypervisor: async (signal) => ({ dirtyRate: await dirty.read(signal) }),
+    hypervisor: async () => ({ dirtyRate: await dirty.read() }),
   };
 }

@@ -4,7 +4,7 @@ import { exec } from '../../common/exec.ts';
 /** When the first lease ends, null with fixed addresses; undefined when that can't be told. */
 export async function readLease(now: number): Promise<{ expiresMs: number } | null | undefined> {
   try {
-    const { stdout } = await exec(['ip', '-j', '-4', 'address', 'show'], { timeoutMs: 5000 });
+    const { stdout } = await exec(['ip', '-j', '-4', 'address', 'show'], { timeoutMs: 30_000 });
     return parseLease(stdout, now);
   } catch {
     return undefined;

@@ -25,7 +25,7 @@ export async function readPlans(now: number, root = '/'): Promise<Plans> {
 async function readSystemdTimers(): Promise<ReturnType<typeof parseTimerList>> {
   try {
     const { stdout } = await exec(['systemctl', 'list-timers', '--all', '--output=json'], {
-      timeoutMs: 5000,
+      timeoutMs: 30_000,
     });
     return parseTimerList(stdout);
   } catch {
