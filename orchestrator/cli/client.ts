@@ -32,7 +32,7 @@ export interface EventQuery {
 export interface RemoteServer {
   /** `https://seamless.example:8443` */
   server: string;
-  tokenFile: string;
+  tokenFile: string | undefined;
   /** PEM file of the server’s CA, where the system does not know it. */
   caFile?: string | undefined;
 }
@@ -54,6 +54,9 @@ export function remoteClient({ server, tokenFile, caFile }: RemoteServer): ApiCl
   const url = URL.canParse(server) ? new URL(server) : null;
   if (url?.protocol !== 'https:') {
     throw new SeamlessError('REQUEST_INVALID', `Expected --server https://HOST:PORT, got “${server}”`);
+  }
+  if (tokenFile === undefined) {
+    throw new SeamlessError('REQUEST_INVALID', `Expected --token-file FILE for ${server}`);
   }
   const token = textFile(tokenFile, '--token-file').trim();
   const common = {

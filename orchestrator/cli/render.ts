@@ -7,12 +7,14 @@ import type { Operation } from '../vm/operation.ts';
 import type { Wake } from '../vm/state.ts';
 import { wakeLine } from '../vm/wake.ts';
 import { type ClientView, verdictLine, type WakeCounts, type WakeReport } from '../vm/wake-report.ts';
+import type { Paint } from './colour.ts';
 import { gatewaysText } from './render-gateways.ts';
 
-export function vmTable(vms: readonly VmSummary[]): string {
+export function vmTable(vms: readonly VmSummary[], paint: Paint = (_state, text) => text): string {
   if (vms.length === 0) return 'No VM is registered.';
   const rows = vms.map((vm) => [vm.name, stateWords(vm), vm.since, vm.host, vm.sink, vm.addresses.join(' ')]);
-  return table([['VM', 'STATE', 'SINCE', 'HOST', 'SINK', 'ADDRESSES'], ...rows]);
+  const all = [['VM', 'STATE', 'SINCE', 'HOST', 'SINK', 'ADDRESSES'], ...rows];
+  return table(all, (cell, row, column) => (column === 1 ? paint(vms[row - 1]?.state ?? '', cell) : cell));
 }
 
 export function vmText(vm: VmDetail): string {
@@ -172,15 +174,17 @@ function mebibytes(bytes: number): number {
   return Math.round(bytes / 1024 / 1024);
 }
 
-function table(rows: readonly (readonly string[])[]): string {
+type PaintCell = (cell: string, row: number, column: number) => string;
+
+export function table(rows: readonly (readonly string[])[], paint: PaintCell = (cell) => cell): string {
   const widths = rows.reduce<number[]>(
     (all, row) => row.map((cell, i) => Math.max(all[i] ?? 0, cell.length)),
     [],
   );
   return rows
-    .map((row) =>
+    .map((row, at) =>
       row
-        .map((cell, i) => cell.padEnd(widths[i] ?? 0))
+        .map((cell, i) => paint(cell.padEnd(widths[i] ?? 0), at, i))
         .join('  ')
         .trimEnd(),
     )
