@@ -16,8 +16,9 @@ import type { Trigger } from './trigger.ts';
  *   running    let go, under the filter
  *   frozen     a trigger or `freeze` stopped them; nothing runs, nothing traces
  *   dumped     the image for the way back exists; no process is left
+ *   lost       its container ended from outside, and all processes with it: what is left is the image that it was restored from
  */
-export type SinkState = 'prepared' | 'restored' | 'running' | 'frozen' | 'dumped';
+export type SinkState = 'prepared' | 'restored' | 'running' | 'frozen' | 'dumped' | 'lost';
 
 export interface SinkStatus {
   vm: string;
@@ -26,7 +27,7 @@ export interface SinkStatus {
   port: string;
   imageId: string | null;
   trigger: Trigger | null;
-  /** Why it is frozen without a trigger: its filter ended, or a part of it could not be brought back. */
+  /** Why it is lost, or frozen without a trigger: its filter ended, or a part of it could not be brought back. */
   reason?: string;
 }
 

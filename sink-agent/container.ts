@@ -5,7 +5,7 @@ import type { Ledger } from './ledger.ts';
 import { cgroupName, portName } from './names.ts';
 import type { RestoreTarget } from './restore/restore.ts';
 import type { SinkRuntime } from './runtime/runtime.ts';
-import { cgroupAt, type SinkCgroup, sinkCgroup } from './sandbox/cgroup.ts';
+import { cgroupAt, isPopulated, type SinkCgroup, sinkCgroup, watchPopulation } from './sandbox/cgroup.ts';
 import { isAlive } from './sandbox/process.ts';
 import type { TemplateStore } from './templates.ts';
 
@@ -19,10 +19,14 @@ export interface ContainerSurroundings {
 export class Container {
   readonly #around: ContainerSurroundings;
   readonly #ledger: Ledger;
+  readonly #ended: () => void;
+  #unwatch: () => void = () => {};
 
-  constructor(around: ContainerSurroundings, ledger: Ledger) {
+  /** @param ended it may have ended without having been asked to. */
+  constructor(around: ContainerSurroundings, ledger: Ledger, ended: () => void) {
     this.#around = around;
     this.#ledger = ledger;
+    this.#ended = ended;
   }
 
   /** Where its processes are: in the runtime's own cgroup where it has one. */
@@ -34,6 +38,11 @@ export class Container {
   get isAlive(): boolean {
     const { init } = this.#ledger.record;
     return init !== null && isAlive(init);
+  }
+
+  /** Whether its PID 1 is there: one that is about to end has left its cgroup a moment before it looks so. */
+  async isInhabited(): Promise<boolean> {
+    return this.isAlive && (await isPopulated(this.cgroup.helper).catch(() => false));
   }
 
   /** The container, made now when there is none. `TEMPLATE_MISMATCH` without the VM's template. */
@@ -55,6 +64,7 @@ export class Container {
       network,
     });
     await this.#ledger.step(null, { init, cgroup: cgroup.path });
+    this.watch();
     return this.target();
   }
 
@@ -70,6 +80,18 @@ export class Container {
     };
   }
 
+  /** From now on its end is noticed; called for a container that an earlier agent has made. */
+  watch(): void {
+    this.#unwatch();
+    if (this.isAlive) this.#unwatch = watchPopulation(this.cgroup.helper, this.#ended);
+  }
+
+  /** A line for its own log. */
+  note(line: string): void {
+    const { init } = this.#ledger.record;
+    if (init) this.#around.runtime.note(init, line);
+  }
+
   /** Ends it and all processes in it. Images stay. */
   async end(): Promise<void> {
     await this.#remove();
@@ -77,6 +99,7 @@ export class Container {
   }
 
   #remove(): Promise<void> {
+    this.#unwatch();
     const { vm } = this.#ledger.record;
     return this.#around.runtime.remove({ vm, cgroup: this.cgroup, port: portName(vm) });
   }

@@ -42,6 +42,7 @@ export async function openRegistry(around: Omit<SinkSurroundings, 'changed'>): P
     },
     async prepare(params) {
       const vm = safeName('a VM name', params.vm);
+      if (sinks.get(vm)?.status().state === 'lost') await registry.destroy(vm, false);
       const existing = sinks.get(vm);
       if (existing && isFor(existing, params)) return existing.prepare();
       if (existing && existing.status().state !== 'prepared') {

@@ -13,7 +13,7 @@ import { connectionPlan, ensureConnectionRules } from './connections.ts';
 import { Container, type ContainerSurroundings } from './container.ts';
 import { ImageExchange } from './image-exchange.ts';
 import { Ledger, type LedgerOptions } from './ledger.ts';
-import { admit, mayHoldOnlyCopy, type SinkRequest } from './lifecycle.ts';
+import { admit, isInhabited, mayHoldOnlyCopy, type SinkRequest } from './lifecycle.ts';
 import type { SinkRecord } from './record.ts';
 import { filterLines } from './restore/answers.ts';
 import { restoredTrees, restoreImage } from './restore/restore.ts';
@@ -49,8 +49,12 @@ export class Sink {
     this.vm = vm;
     this.#around = around;
     this.#log = log;
-    this.#ledger = new Ledger(record, { ...around, log });
-    this.#container = new Container(around, this.#ledger);
+    const changed = (status: SinkStatus) => {
+      around.changed(status);
+      this.#container.note(noteOf(status));
+    };
+    this.#ledger = new Ledger(record, { ...around, log, changed });
+    this.#container = new Container(around, this.#ledger, () => void this.#inTurn(async () => {}));
     this.#watch = new Watch({
       binary: around.filterBinary,
       cgroup: () => this.#container.cgroup.processes,
@@ -135,7 +139,7 @@ export class Sink {
   freeze(): Promise<SinkStatus> {
     return this.#inTurn(async () => {
       if (this.#already('freeze')) {
-        await this.#watch.settled();
+        if (this.record.state === 'frozen') await this.#watch.settled();
         return this.status();
       }
       await this.#watch.stop();
@@ -211,15 +215,14 @@ export class Sink {
     return this.#inTurn(async () => {
       const { step, state } = this.record;
       const { isAlive } = this.#container;
-      if (step === 'preparing' || (!isAlive && state !== 'dumped' && step !== 'restoring')) {
-        if (step !== 'preparing')
-          this.#log.error('sink.lost', { state, reason: 'its container ended meanwhile' });
+      if (step === 'preparing' || (!isAlive && state === 'prepared' && step !== 'restoring')) {
         await this.#end();
         await this.#ledger.forget();
         return false;
       }
+      this.#container.watch();
       if (step === 'restoring' || !isAlive) await this.#end();
-      else if (state !== 'prepared' && state !== 'dumped') {
+      else if (isInhabited(state)) {
         await this.#takeOver(state).catch((cause: unknown) =>
           this.#stopped(null, `the new agent could not go on with it: ${asSeamlessError(cause).message}`),
         );
@@ -333,6 +336,17 @@ export class Sink {
     this.#manifest = null;
   }
 
+  /** The container ended, and nobody here has asked for it: removed by hand, killed, or for want of memory. */
+  async #noticeLoss(): Promise<void> {
+    const { init, state } = this.record;
+    if (init === null || !isInhabited(state) || (await this.#container.isInhabited())) return;
+    const reason = `its container ended while it was ${state}; only the image that it came from is left`;
+    this.#log.error('sink.lost', { state, reason });
+    // What its network still had would answer for sockets that are gone.
+    await this.#end();
+    this.#ledger.become('lost', { trigger: null, reason, ...NO_STEP });
+  }
+
   /** Something stopped the processes without being asked. */
   #stopped(trigger: Trigger | null, reason: string | null): void {
     if (trigger === null) this.#log.error('sink.stopped', { reason });
@@ -359,10 +373,23 @@ export class Sink {
 
   /** One request after the other; what one has changed is on record before it is answered. */
   #inTurn<T>(work: () => Promise<T>): Promise<T> {
-    const result = this.#turn.then(work).finally(() => this.#ledger.written());
+    const result = this.#turn
+      .then(() => this.#noticeLoss())
+      .then(work)
+      .finally(() => this.#ledger.written());
     this.#turn = result.catch(() => {});
     return result;
   }
+}
+
+/** For the container's own log. */
+function noteOf({ state, imageId, trigger, reason }: SinkStatus): string {
+  const why = trigger
+    ? `: ${trigger.program}[${trigger.pid}]: ${trigger.detail}`
+    : reason
+      ? `: ${reason}`
+      : '';
+  return `${new Date().toISOString()} ${state}${imageId === null ? '' : ` (image ${imageId})`}${why}`;
 }
 
 const NO_STEP = { step: null, stepImageId: null } as const;

@@ -139,8 +139,9 @@ export function parkSaga(ports: Ports): SagaDefinition<ParkState> {
         name: 'run',
         async do(_state, { signal }) {
           const sink = await sinkAgent.call('status', { vm }, { signal });
-          // After a crash it may have run and been stopped by activity since: that stays.
-          if (sink?.state !== 'frozen') await sinkAgent.call('run', { vm }, { signal });
+          // After a crash it may have run and been stopped by activity since, or have been lost: that stays, and wakes the VM.
+          if (sink?.state !== 'frozen' && sink?.state !== 'lost')
+            await sinkAgent.call('run', { vm }, { signal });
           return undefined;
         },
         undo: null,
@@ -155,7 +156,7 @@ export function parkSaga(ports: Ports): SagaDefinition<ParkState> {
         name: 'confirm',
         async do(_state, { signal }) {
           const sink = await sinkAgent.call('status', { vm }, { signal });
-          if (sink?.state === 'running' || sink?.state === 'frozen') return undefined;
+          if (sink && ['running', 'frozen', 'lost'].includes(sink.state)) return undefined;
           throw new SeamlessError(
             'AGENT_REFUSED',
             `Expected a live sink of ${vm}, got ${sink?.state ?? 'none'}`,
@@ -212,7 +213,7 @@ async function admit(ports: Ports, { signal }: StepContext): Promise<Partial<Par
 async function forgetOldSink(ports: Ports, signal: AbortSignal): Promise<void> {
   const sink = await ports.sinkAgent.call('status', { vm: ports.vm }, { signal });
   if (sink === null) return;
-  if (sink.state === 'prepared' || sink.state === 'dumped') return destroySink(ports, signal);
+  if (['prepared', 'dumped', 'lost'].includes(sink.state)) return destroySink(ports, signal);
   throw new SeamlessError(
     'AGENT_REFUSED',
     `Expected no live sink of ${ports.vm}, got one that is ${sink.state}`,

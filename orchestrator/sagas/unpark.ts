@@ -7,6 +7,9 @@
  * The flows flip only when the sink is frozen, and it is dumped only when nothing can reach its stack any more.
  * Packets for the VM wait at its port, where the hold has been armed since the park.
  *
+ * A sink that was lost, killed behind our back, has nothing to dump: the VM restores the park's image, which is the last one. What was
+ * promised from the sink since then is gone, and its clients' connections may be; nothing better is left.
+ *
  * A crash goes forward: somebody wants the VM, each step up to the pivot leaves the one good copy where the next
  * one looks for it (the frozen sink, then its image), and going back would take longer than going on.
  * A failure before the pivot goes back: the sink is restored from the image of the way back, gets the packets
@@ -27,6 +30,8 @@ export interface UnparkState {
   sinkPort: string;
   listeners: Listener[];
   wake: Wake;
+  /** The sink is lost: `imageId` is the park's, and there is no going back. */
+  lost?: true;
   imageBytes?: number;
   /** What of it went over the wire: the VM has the rest. */
   sentBytes?: number;
@@ -70,7 +75,9 @@ export function unparkSaga(ports: Ports): SagaDefinition<UnparkState> {
           name: 'freeze',
           attempts: 3,
           do: (state, { signal }) => freeze(ports, state, signal),
-          undo: (_state, { signal }) => runSink(ports, signal),
+          undo: async ({ lost }, { signal }) => {
+            if (!lost) await runSink(ports, signal);
+          },
         },
       ],
       {
@@ -78,7 +85,9 @@ export function unparkSaga(ports: Ports): SagaDefinition<UnparkState> {
         attempts: 3,
         do: (state) => flip(ports, state),
         // The sockets are back (see below), so its stack may have the packets; its processes are still stopped.
-        undo: async ({ sinkPort, listeners }) => {
+        // Nobody is there any more where the sink was: what comes waits for the next attempt.
+        undo: async ({ sinkPort, listeners, lost }) => {
+          if (lost) return;
           await network.toSink(sinkPort, listeners);
           await network.divert();
         },
@@ -87,7 +96,7 @@ export function unparkSaga(ports: Ports): SagaDefinition<UnparkState> {
         name: 'checkpoint',
         attempts: 2,
         timeoutMs: 60_000,
-        do: ({ imageId }, { signal }) => checkpoint(ports, imageId, signal),
+        do: async ({ imageId, lost }, { signal }) => (lost ? undefined : checkpoint(ports, imageId, signal)),
         undo: (_state, { signal }) => restoreInSink(ports, signal),
       },
       [
@@ -95,7 +104,7 @@ export function unparkSaga(ports: Ports): SagaDefinition<UnparkState> {
           name: 'send',
           attempts: 3,
           timeoutMs: 60_000,
-          do: ({ imageId }, { signal }) => send(ports, imageId, signal),
+          do: async ({ imageId, lost }, { signal }) => (lost ? undefined : send(ports, imageId, signal)),
           undo: forgetInVm(ports),
         },
         {
@@ -146,6 +155,7 @@ async function freeze(ports: Ports, state: UnparkState, signal: AbortSignal): Pr
   const [sink, sent] = await Promise.all([frozenSink(ports, signal), sentSoFar(ports, state)]);
   if (sink.state === 'frozen') return sent.sink ? { sinkSentPackets: sent.sink.packets } : {};
   if (sink.state === 'dumped') return { imageId: sink.imageId ?? state.imageId };
+  if (sink.state === 'lost') return { imageId: state.parkImageId, lost: true };
   throw new SeamlessError(
     'AGENT_REFUSED',
     `Expected processes in the sink of ${ports.vm}, got it ${sink.state}`,
@@ -215,7 +225,8 @@ async function send(ports: Ports, imageId: string, signal: AbortSignal): Promise
 
 /** The next attempt has an image of its own, so this copy only takes room: no reason to be stuck. */
 function forgetInVm({ vmAgent }: Ports) {
-  return async ({ imageId }: UnparkState, { signal, log }: StepContext) => {
+  return async ({ imageId, lost }: UnparkState, { signal, log }: StepContext) => {
+    if (lost) return; // it is the last one
     await vmAgent
       .call('discard', { imageId, force: true }, { signal, timeoutMs: 5000 })
       .catch((error) => log.warn('discard.failed', { error }));

@@ -205,7 +205,7 @@ export class VmDriver {
 
   /** What the sink agent says of this VM’s sink, at a change and at each connection. */
   sinkSays(sink: SinkStatus): void {
-    if (sink.state === 'frozen' && this.#sinkOwns()) this.wake(sinkWake(sink));
+    if ((sink.state === 'frozen' || sink.state === 'lost') && this.#sinkOwns()) this.wake(sinkWake(sink));
   }
 
   /** Looks for what may have been missed, and puts back what may have been forgotten. */
@@ -213,12 +213,14 @@ export class VmDriver {
     const state = this.#state;
     if (state.kind !== 'parked') return;
     const look = async () => {
-      await this.#deps.reassert(state.parked);
+      const [reasserted] = await Promise.allSettled([this.#deps.reassert(state.parked)]);
       const [held, sink] = await Promise.all([this.#deps.held(), this.#deps.sink()]);
       if (this.#state !== state) return;
       if (held.packets > 0) this.wake(heldWake(held));
       // After a failed wake it may have gone on and been stopped again while nobody listened.
       if (sink) this.sinkSays(sink);
+      // The flows can't lead to a sink that is lost; it has woken the VM just now.
+      if (reasserted.status === 'rejected') throw reasserted.reason;
     };
     look().catch((error) => this.#log.warn('look.failed', { error }));
   }

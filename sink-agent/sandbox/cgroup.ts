@@ -6,7 +6,7 @@
  *     processes/        the VM's: what the syscall filter watches and freezes
  *       tree-ROOT/      one per process tree: CRIU wants a frozen cgroup that holds the dumped tree and nothing else
  */
-import { existsSync } from 'node:fs';
+import { existsSync, watch } from 'node:fs';
 import { mkdir, readdir, readFile, rmdir, statfs, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -83,10 +83,17 @@ export async function isPopulated(folder: string): Promise<boolean> {
   return (await readFile(join(folder, 'cgroup.events'), 'utf8')).includes('populated 1');
 }
 
-/** Ends every process in `folder` and below, frozen or not; resolves when none is left. */
+/** Calls `look` whenever processes have come to `folder` and below or have all gone; until the cgroup ends or the answer is called. */
+export function watchPopulation(folder: string, look: () => void): () => void {
+  const watcher = watch(join(folder, 'cgroup.events'), { persistent: false }, look);
+  watcher.on('error', () => {}); // it ended with the cgroup
+  return () => watcher.close();
+}
+
+/** Ends every process in `folder` and below, frozen or not; resolves when none is left. A container engine may remove it at that. */
 export async function killCgroup(folder: string, timeoutMs = 10_000): Promise<void> {
-  await writeFile(join(folder, 'cgroup.kill'), '1');
-  await waitEvent(folder, 'populated 0', timeoutMs);
+  await writeFile(join(folder, 'cgroup.kill'), '1').catch(ignoreMissing);
+  await waitEvent(folder, 'populated 0', timeoutMs).catch(ignoreMissing);
 }
 
 /** Removes `folder` and all below; there must be no process in it. Nothing to do when it is gone. */
@@ -113,6 +120,6 @@ async function waitEvent(folder: string, line: string, timeoutMs: number): Promi
 }
 
 function ignoreMissing(error: NodeJS.ErrnoException): null {
-  if (error.code === 'ENOENT') return null;
+  if (error.code === 'ENOENT' || error.code === 'ENODEV') return null; // the latter of a file that was open when its cgroup went
   throw error;
 }

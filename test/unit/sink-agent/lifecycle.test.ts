@@ -2,13 +2,13 @@ import { describe, expect, test } from 'vitest';
 import type { SinkState } from '../../../sink-agent/api.ts';
 import { admit, mayHoldOnlyCopy, type SinkRequest } from '../../../sink-agent/lifecycle.ts';
 
-const STATES: SinkState[] = ['prepared', 'restored', 'running', 'frozen', 'dumped'];
+const STATES: SinkState[] = ['prepared', 'restored', 'running', 'frozen', 'dumped', 'lost'];
 const TABLE: Record<SinkRequest, string[]> = {
-  //           prepared   restored   running    frozen     dumped
-  restore: ['go', 'already', 'refused', 'refused', 'go'],
-  run: ['refused', 'go', 'already', 'go', 'refused'],
-  freeze: ['refused', 'go', 'go', 'already', 'refused'],
-  checkpoint: ['refused', 'refused', 'refused', 'go', 'already'],
+  //           prepared   restored   running    frozen     dumped     lost
+  restore: ['go', 'already', 'refused', 'refused', 'go', 'refused'],
+  run: ['refused', 'go', 'already', 'go', 'refused', 'refused'],
+  freeze: ['refused', 'go', 'go', 'already', 'refused', 'already'],
+  checkpoint: ['refused', 'refused', 'refused', 'go', 'already', 'refused'],
 };
 
 describe.each(Object.entries(TABLE))('%s', (request, answers) => {
@@ -37,4 +37,5 @@ test('processes that ran in the sink exist nowhere else until their image has be
   expect(mayHoldOnlyCopy('frozen', true, false)).toBe(true);
   expect(mayHoldOnlyCopy('dumped', true, false)).toBe(true);
   expect(mayHoldOnlyCopy('dumped', true, true)).toBe(false);
+  expect(mayHoldOnlyCopy('lost', true, false)).toBe(false); // nothing is left to keep
 });

@@ -9,7 +9,7 @@ import { openJournal } from '../../../../orchestrator/saga/journal.ts';
 import { type ParkState, parkSaga } from '../../../../orchestrator/sagas/park.ts';
 import { type UnparkState, unparkSaga } from '../../../../orchestrator/sagas/unpark.ts';
 import { begin, resume, type Subject, temporaryFolder } from '../saga/suite.ts';
-import { Crash, LISTENERS, parkedWorld, takeViolations, World } from './world.ts';
+import { Crash, LISTENERS, parkedWorld, takeViolations, World, worldOfLostSink } from './world.ts';
 
 const MODES = ['before', 'after'] as const;
 
@@ -95,6 +95,38 @@ for (const [name, subject] of Object.entries(SUBJECTS)) {
     }
   });
 }
+
+describe('unpark of a sink that was lost', () => {
+  test('brings the VM back from the image of the park, and dumps nothing', async () => {
+    const world = worldOfLostSink();
+    const outcome = await runOnce(SUBJECTS.unpark, world);
+    expect(outcome).toMatchObject({ kind: 'succeeded', state: { imageId: 'p1', lost: true } });
+    expect(world.calls).not.toContain('sinkAgent.checkpoint');
+    expect(world.calls).not.toContain('sinkAgent.send');
+    world.assertAtRest('awake');
+    expect(takeViolations()).toEqual([]);
+  });
+
+  test('whatever fails on the way, and how often, keeps that image and leaves the packets waiting', async () => {
+    const calls = worldOfLostSink();
+    await runOnce(SUBJECTS.unpark, calls);
+    for (const name of new Set(calls.calls.slice(0, calls.calls.indexOf('vmAgent.restore') + 1))) {
+      const world = worldOfLostSink();
+      world.fault = (_number, port, when) => {
+        if (port === name && when === 'before') throw new SeamlessError('AGENT_REFUSED', 'a fault');
+      };
+      const outcome = await runOnce(SUBJECTS.unpark, world);
+      expect(outcome.kind, name).toMatch(/succeeded|unwound/);
+      expect(takeViolations(), name).toEqual([]);
+      if (outcome.kind === 'succeeded') continue;
+      expect(world.images.get('p1'), name).toMatchObject({ state: 'dumped' });
+      expect(world, name).toMatchObject({ flows: 'vm', armed: true });
+      world.fault = () => {};
+      expect(await runOnce(SUBJECTS.unpark, world)).toMatchObject({ kind: 'succeeded' });
+      world.assertAtRest('awake');
+    }
+  });
+});
 
 type AnySubject = (typeof SUBJECTS)[keyof typeof SUBJECTS];
 

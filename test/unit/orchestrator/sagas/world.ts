@@ -270,12 +270,12 @@ export class World {
           Object.assign(sink, { state: 'restored', imageId, version: sink.image.version });
         return status();
       case 'run':
-        if (!sink || sink.state === 'prepared' || sink.state === 'dumped') return refuse();
+        if (!sink || ['prepared', 'dumped', 'lost'].includes(sink.state)) return refuse();
         sink.state = 'running';
         return status();
       case 'freeze':
         if (!sink || sink.state === 'prepared' || sink.state === 'dumped') return refuse();
-        sink.state = 'frozen';
+        if (sink.state !== 'lost') sink.state = 'frozen';
         return status();
       case 'checkpoint':
         if (sink?.state === 'dumped' && sink.imageId === imageId) return { manifest: MANIFEST, bytes: 1 };
@@ -361,6 +361,17 @@ export function parkedWorld(): World {
     armed: true,
     images: new Map([['p1', { state: 'dumped', version: 0 }]]),
     sink: { state: 'running', imageId: 'p1', image: { version: 0 }, version: 0 },
+  });
+  return world;
+}
+
+/** A VM whose sink was killed from outside, and whose packets wait: the image of the park is the only copy. */
+export function worldOfLostSink(): World {
+  const world = parkedWorld();
+  Object.assign(world, {
+    flows: 'vm',
+    plugged: null,
+    sink: { state: 'lost', imageId: 'p1', image: null, version: -1 },
   });
   return world;
 }
