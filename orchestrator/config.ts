@@ -198,7 +198,10 @@ export type ListenConfig = Type.Static<typeof Listen>;
 export type Config = Type.Static<typeof Config>;
 
 /** How a VM's new connections are met while it is parked. */
-export function connectionPolicy({ ports = {}, healthChecks = [] }: VmConfig): ConnectionPolicy {
+export function connectionPolicy({
+  ports = {},
+  healthChecks = [],
+}: Pick<VmConfig, 'ports' | 'healthChecks'>): ConnectionPolicy {
   const accepted = Object.entries(ports).filter(([, { syn }]) => syn === 'accept');
   return {
     acceptPorts: accepted.map(([key]) => Number(key.slice('tcp/'.length))),
@@ -285,7 +288,7 @@ function twice(list: readonly { name: string }[], at: string): string[] {
 }
 
 /** What the sink's gate and the packet buffer have room for. */
-const MOST_CONNECTION_RULES = 64;
+export const MOST_CONNECTION_RULES = 64;
 
 function connectionProblems({ ports = {}, healthChecks = [] }: VmConfig, at: string): string[] {
   const isPort = (key: string) => /^tcp\/[1-9]\d{0,4}$/.test(key) && Number(key.slice(4)) <= 65_535;

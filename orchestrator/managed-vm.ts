@@ -9,10 +9,12 @@ import { createRpcClient, type RpcClient } from '../wire/rpc-client.ts';
 import type { TlsMaterial } from '../wire/tls.ts';
 import { peerName } from './agents/peer-name.ts';
 import type { ManagedVm } from './api/vms.ts';
-import { type Config, connectionPolicy, type SinkConfig, type VmConfig } from './config.ts';
+import { type Config, type SinkConfig, type VmConfig } from './config.ts';
 import { memoryCgroup } from './hypervisor/memory-cgroup.ts';
 import { Qmp } from './hypervisor/qmp.ts';
 import type { ReportSource } from './idle/collector.ts';
+import { healthChecksOf, parkSettings, switchOffOf } from './idle/overlay.ts';
+import type { Policy } from './idle/policy/policy.ts';
 import { reportSource } from './idle/report-source.ts';
 import type { HostMemoryBook } from './memory/host-memory.ts';
 import { paceOf } from './memory/pace.ts';
@@ -46,6 +48,8 @@ export interface ManagedVmDeps {
   cloud: Cloud | null;
   journal: Journal;
   log: Log;
+  /** What the policy says of the VM now; null without one. */
+  policy(): Policy | null;
   /** Told of each new state of the VM. */
   onMove(move: Move): void;
   onFatal(error: unknown): void;
@@ -99,7 +103,7 @@ export function manageVm(deps: ManagedVmDeps): RunningVm {
           methods: switchOffMethods({
             ...{ vm, host: vmHost.transport, qmp, cgroup, vmAgent, rehearse, runDir, memory, log },
           }),
-          choose: () => switchOffFor(config, vm),
+          choose: () => switchOffFor(config, vm, switchOffOf(deps.policy())),
         });
   memory.join({
     vm: vm.name,
@@ -109,7 +113,7 @@ export function manageVm(deps: ManagedVmDeps): RunningVm {
     vm: vm.name,
     sinkServer: sink.name,
     vmAgentAddress: { address, port, serverName },
-    connections: connectionPolicy(vm),
+    settings: () => parkSettings(vm, deps.policy()),
     profile,
     vmAgent,
     sinkAgent: deps.sinkAgent,
@@ -160,12 +164,13 @@ export function manageVm(deps: ManagedVmDeps): RunningVm {
         : byNova
           ? 'running'
           : (await qmp.execute<{ status: string }>('query-status')).status,
-    scan: () => vmAgent.call('scan', {}),
+    scan: () => vmAgent.call('scan', { programs: [...parkSettings(vm, deps.policy()).programs] }),
     observe: (seconds) =>
       vmAgent.call('observe', { seconds, allow: profile() }, { timeoutMs: (seconds + 30) * 1000 }),
     source: reportSource({
       ...{ vm, bridge: vmHost.openflow, vmAgent, qmp },
-      healthChecks: () => vm.healthChecks ?? [],
+      healthChecks: () => healthChecksOf(vm, deps.policy()),
+      programs: () => deps.policy()?.gateways ?? [],
     }),
     start() {
       driver.start();

@@ -57,7 +57,11 @@ export async function startService(options: ServiceOptions): Promise<{ close(): 
     ]),
   );
   const cloud = config.openstack ? openCloud(config.openstack, journal) : null;
-  const { attention, policy, close: endAttention } = attend(config, journal, log);
+  const {
+    attention,
+    policy,
+    close: endAttention,
+  } = attend(config, journal, log, (host) => found(books.get(host)).report());
   const vms = new Map(
     config.vms.map((vm) => {
       const sink = found(config.sinks.find(({ name }) => name === vm.sink));
@@ -78,6 +82,7 @@ export async function startService(options: ServiceOptions): Promise<{ close(): 
         cloud,
         journal,
         log,
+        policy: () => attention.policyOf(vm.name),
         onMove,
         onFatal,
       };

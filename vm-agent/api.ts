@@ -128,14 +128,15 @@ export type ImageState = 'dumped' | 'received' | 'restored';
 
 export interface VmAgentApi {
   describe: { params: Record<string, never>; result: VmDescription };
-  scan: { params: Record<string, never>; result: GatewayScan };
+  /** `programs`, here and below: names of those that count as gateway processes besides the ones that are found. */
+  scan: { params: { programs?: string[] }; result: GatewayScan };
   /**
    * Dumps the gateway set into image `imageId` and lets systemd go on believing in the units (placeholders).
    * On failure everything runs on as before (`CHECKPOINT_FAILED`, or `VM_UNPARKABLE` with `details.refusals`).
    */
   checkpoint: {
     /** @param answers what a profile lets the processes look at in the sink: added to the manifest's files. */
-    params: { imageId: string; answers?: AnsweredPath[] };
+    params: { imageId: string; answers?: AnsweredPath[]; programs?: string[] };
     result: { manifest: Manifest; bytes: number };
   };
   /** Watches the gateway processes here for a while: what would have woken the VM? They run on. A scan or checkpoint ends it. */
@@ -155,7 +156,7 @@ export interface VmAgentApi {
   /** `gateway`: PIDs of the processes that are counted apart; `client`: whose connection is looked at, `203.0.113.7:51312`. */
   usage: { params: { gateway: number[]; client?: string }; result: GuestUsage };
   /** Every ten seconds, for idle detection. */
-  sample: { params: Record<string, never>; result: GuestSample };
+  sample: { params: { programs?: string[] }; result: GuestSample };
   memory: { params: { dropCaches?: boolean }; result: { totalBytes: number; availableBytes: number } };
 }
 

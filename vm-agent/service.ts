@@ -31,7 +31,9 @@ export function createService(context: AgentContext): {
   const { images, state } = context;
   const exclusively = createQueue();
   const observer = createObserver(context.helpers.observer);
-  const sampler = createSampler(() => gatewayPids(context.managementAddress));
+  /** As of the last sample: the policy changes seldom. */
+  let named: readonly string[] = [];
+  const sampler = createSampler(() => gatewayPids(context.managementAddress, named));
   const stateOf = (imageId: string) => state.read().images[imageId] ?? null;
 
   const handlers: RpcHandlers<VmAgentApi> = {
@@ -45,11 +47,11 @@ export function createService(context: AgentContext): {
         network: await readNetwork(managementAddress),
       };
     },
-    scan: () =>
+    scan: ({ programs = [] }) =>
       exclusively(async () => {
         assertHere(context);
         await observer.stop();
-        return (await discover(context.managementAddress, context.units)).scan;
+        return (await discover(context.managementAddress, context.units, checked(programs))).scan;
       }),
     observe: async ({ seconds, allow = [] }, { signal }) => {
       const pids = await exclusively(async () => {
@@ -58,7 +60,7 @@ export function createService(context: AgentContext): {
       });
       return observer.observe({ pids, seconds, allow, signal });
     },
-    checkpoint: ({ imageId, answers = [] }) =>
+    checkpoint: ({ imageId, answers = [], programs = [] }) =>
       exclusively(async () => {
         const { away } = state.read();
         if (away?.phase === 'dumped' && away.imageId === imageId && stateOf(imageId) === 'dumped') {
@@ -67,7 +69,7 @@ export function createService(context: AgentContext): {
         assertHere(context);
         if (stateOf(imageId) !== null) throw taken(imageId, stateOf(imageId));
         await observer.stop();
-        return checkpoint(context, imageId, answers);
+        return checkpoint(context, imageId, answers, checked(programs));
       }),
     restore: ({ imageId }) =>
       exclusively(async () => {
@@ -116,7 +118,10 @@ export function createService(context: AgentContext): {
       await exec(['date', '--utc', '--set', `@${(Date.now() + steppedMs) / 1000}`]);
       return { steppedMs };
     },
-    sample: () => sampler.sample(),
+    async sample({ programs = [] }) {
+      named = checked(programs);
+      return sampler.sample();
+    },
     async usage({ gateway, client = '' }) {
       if (!Array.isArray(gateway) || !gateway.every(Number.isSafeInteger))
         throw new SeamlessError('REQUEST_INVALID', 'Expected gateway as a list of PIDs');
@@ -182,6 +187,12 @@ function taken(imageId: string, state: string | null): SeamlessError {
     'AGENT_REFUSED',
     `Expected a new image name, got ${imageId}, which is ${state} already`,
   );
+}
+
+/** Names of programs, from the orchestrator. */
+function checked(programs: readonly string[]): readonly string[] {
+  if (Array.isArray(programs) && programs.every((program) => typeof program === 'string')) return programs;
+  throw new SeamlessError('REQUEST_INVALID', 'Expected programs as a list of names');
 }
 
 /** Runs what it is given one after the other. */

@@ -24,6 +24,7 @@ import type { VmIdentity } from './policy/document.ts';
 import type { PolicyFile } from './policy/file.ts';
 import { BUILT_IN, type Policy } from './policy/policy.ts';
 import { decideRound } from './round.ts';
+import { type AskHostMemory, SpareMemory } from './spare-memory.ts';
 
 /** A VM that is attended to. */
 export interface Attended extends VmIdentity {
@@ -36,6 +37,8 @@ export interface AttentionDeps {
   policy: Pick<PolicyFile, 'current' | 'problem'> | null;
   journal: Pick<Journal, 'keep' | 'kept'>;
   log: Log;
+  /** What a host and its VMs have; nobody is held back for want of spare memory without it. */
+  hostMemory?: AskHostMemory;
   everyMs?: number;
 }
 
@@ -55,6 +58,7 @@ export class Attention {
   readonly #deps: AttentionDeps;
   readonly #log: Log;
   readonly #everyMs: number;
+  readonly #spare: SpareMemory | null;
   readonly #vms = new Map<string, Watched>();
   readonly #ended = new AbortController();
   readonly #moved = new Set<Watched>();
@@ -67,6 +71,7 @@ export class Attention {
     this.#deps = deps;
     this.#log = deps.log;
     this.#everyMs = deps.everyMs ?? SAMPLE_EVERY_MS;
+    this.#spare = deps.hostMemory ? new SpareMemory(deps.hostMemory) : null;
   }
 
   /** From now on; its driver has started. */
@@ -86,7 +91,7 @@ export class Attention {
 
   /** What the policy says of a VM, now; null without one. */
   policyOf(name: string): Policy | null {
-    return this.#deps.policy ? this.#found(name).policy : null;
+    return this.#deps.policy ? (this.#vms.get(name)?.policy ?? null) : null;
   }
 
   /** A driver's new state. */
@@ -142,6 +147,7 @@ export class Attention {
     while (!signal.aborted) {
       const startedAt = performance.now();
       try {
+        this.#spare?.refresh(this.#vms.values());
         await this.#askAll(startedAt);
         await decideRound(this.#vms.values(), Date.now, (vm, decision) => this.#act(vm, decision), signal);
         this.#keepSome();
@@ -283,6 +289,10 @@ class Watched {
     this.keptAt = keptAt;
     this.#file = file;
     this.#identity = vm;
+  }
+
+  get host(): string {
+    return this.vm.host;
   }
 
   get history(): VmHistory {

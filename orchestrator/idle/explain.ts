@@ -93,7 +93,8 @@ export function ruleOf({ rule, setting }: Decision, policy: Policy): string {
  * @param timeZone the reader's, unless told
  */
 export function explanationText(explanation: Explanation, timeZone?: string): string {
-  const { verdict, reason, rule, signals, forecast, nextTimer, nextTimerName, refusal, policy } = explanation;
+  const { state, verdict, reason, rule, signals, forecast, nextTimer, nextTimerName, refusal, policy } =
+    explanation;
   const percent = Math.round(forecast.confidence * 100);
   const when = (time: string) => {
     const ahead = (Date.parse(time) - Date.parse(explanation.at)) / 1000;
@@ -104,7 +105,10 @@ export function explanationText(explanation: Explanation, timeZone?: string): st
   if (policy.file === null) return said;
   return [
     said,
-    ...signals.map((signal) => `  ${signal.state.padEnd(8)}${signal.name.padEnd(9)} ${measured(signal)}`),
+    // A VM that is away is asked for nothing; what it will do by itself stays known.
+    ...signals
+      .filter(({ name }) => state !== 'parked' || name === 'timers' || name === 'lease')
+      .map((signal) => `  ${signal.state.padEnd(8)}${signal.name.padEnd(9)} ${measured(signal)}`),
     forecast.nextUse === null
       ? `  no use is expected in the coming week (${percent} %)`
       : `  next use expected ${when(forecast.nextUse)} (${percent} %)`,

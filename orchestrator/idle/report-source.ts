@@ -15,21 +15,24 @@ export interface ReportSourceDeps {
   qmp: Pick<Qmp, 'execute'>;
   /** Those of the policy, asked at each reading. */
   healthChecks(): readonly string[];
+  /** Programs that the policy counts among the gateway processes. */
+  programs(): readonly string[];
 }
 
-export function reportSource({ vm, bridge, vmAgent, qmp, healthChecks }: ReportSourceDeps): ReportSource {
+export function reportSource(deps: ReportSourceDeps): ReportSource {
+  const { vm, bridge, vmAgent, qmp } = deps;
   const payload = new PayloadMeter({ vmName: vm.name, mac: vm.mac, bridge });
   const dirty = new DirtyRateMeter(qmp);
   return {
     async guest(signal) {
       try {
-        return await vmAgent.call('sample', {}, { signal });
+        return await vmAgent.call('sample', { programs: [...deps.programs()] }, { signal });
       } finally {
         // Not before: what the agent writes to its memory for the answer would be the most of an idle guest's.
         dirty.begin().catch(() => {}); // `hypervisor` tells
       }
     },
-    network: async () => ({ payloadBytes: await payload.read(healthChecks()) }),
+    network: async () => ({ payloadBytes: await payload.read(deps.healthChecks()) }),
     hypervisor: async () => ({ dirtyRate: await dirty.read() }),
   };
 }

@@ -12,6 +12,7 @@
 import { SeamlessError } from '../../common/errors.ts';
 import { type AllowedCall, answeredPaths } from '../../criu/answers.ts';
 import type { Listener, NetworkIdentity } from '../../criu/manifest.ts';
+import type { ConnectionPolicy } from '../../sink-agent/api.ts';
 import { given, inDoubt, type SagaDefinition, type StepContext } from '../saga/definition.ts';
 import type { SwitchOffMethod } from '../suspend/switch-off.ts';
 import type { ParkCause } from '../vm/state.ts';
@@ -25,6 +26,9 @@ export interface ParkState {
   network?: NetworkIdentity;
   /** Of the template's profile, as it was when the park began. */
   allow?: AllowedCall[];
+  /** Of configuration and policy, then too. */
+  connections?: ConnectionPolicy;
+  programs?: readonly string[];
   processes?: number;
   sinkPort?: string;
   listeners?: Listener[];
@@ -60,7 +64,7 @@ export function parkSaga(ports: Ports): SagaDefinition<ParkState> {
               templateId: given(state.templateId, 'templateId'),
               network: given(state.network, 'network'),
               vmAgent: ports.vmAgentAddress,
-              connections: ports.connections,
+              connections: state.connections ?? { acceptPorts: [], healthChecks: [] },
               allow: state.allow ?? [],
             },
             { signal },
@@ -89,10 +93,10 @@ export function parkSaga(ports: Ports): SagaDefinition<ParkState> {
       {
         name: 'checkpoint',
         timeoutMs: 60_000,
-        async do({ imageId, allow = [] }, { signal }) {
+        async do({ imageId, allow = [], programs = [] }, { signal }) {
           const { manifest, bytes } = await vmAgent.call(
             'checkpoint',
-            { imageId, answers: answeredPaths(allow) },
+            { imageId, answers: answeredPaths(allow), programs: [...programs] },
             { signal, timeoutMs: 60_000 },
           );
           return { listeners: manifest.listeners, imageBytes: bytes };
@@ -171,10 +175,11 @@ export function parkSaga(ports: Ports): SagaDefinition<ParkState> {
 async function admit(ports: Ports, { signal }: StepContext): Promise<Partial<ParkState>> {
   const { vm, vmAgent, sinkAgent } = ports;
   const allow = ports.profile();
+  const { connections, programs } = ports.settings();
   const call = { signal, timeoutMs: 10_000 };
   const [description, scan, server] = await Promise.all([
     vmAgent.call('describe', {}, call),
-    vmAgent.call('scan', {}, call),
+    vmAgent.call('scan', { programs: [...programs] }, call),
     sinkAgent.call('describe', {}, call),
     ports.network.reachable(),
     ports.power.admit?.(signal),
@@ -206,7 +211,7 @@ async function admit(ports: Ports, { signal }: StepContext): Promise<Partial<Par
   }
   await forgetOldSink(ports, signal);
   const { templateId, network } = description;
-  return { templateId, network, processes: scan.processes.length, allow };
+  return { templateId, network, processes: scan.processes.length, allow, connections, programs };
 }
 
 /** The VM is awake, so an image that a sink still has is one that the VM has taken over. A sink with processes is odd. */

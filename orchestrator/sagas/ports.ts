@@ -85,11 +85,18 @@ export interface VmNetwork {
   sent(sinkPort: string): Promise<{ vm: Sent | null; sink: Sent | null }>;
 }
 
+export interface ParkSettings {
+  connections: ConnectionPolicy;
+  /** Programs that are gateway processes besides those that are found. */
+  programs: readonly string[];
+}
+
 export interface Ports {
   vm: string;
   sinkServer: string;
   vmAgentAddress: AgentAddress;
-  connections: ConnectionPolicy;
+  /** How it is to be parked, as configuration and policy say now; `CONFIG_INVALID`. */
+  settings(): ParkSettings;
   /** What the profile of the VM's template allows now; `CONFIG_INVALID`. */
   profile(): AllowedCall[];
   vmAgent: Agent<VmAgentApi>;

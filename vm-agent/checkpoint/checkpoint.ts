@@ -47,10 +47,11 @@ export async function checkpoint(
   context: AgentContext,
   imageId: string,
   answers: readonly AnsweredPath[] = [],
+  programs: readonly string[] = [],
 ): Promise<{ manifest: Manifest; bytes: number }> {
   const { state, images, log } = context;
   const watch = startStopwatch();
-  const found = await discover(context.managementAddress, context.units);
+  const found = await discover(context.managementAddress, context.units, programs);
   watch.lap('scan');
   assertMovable(found);
   const folder = images.folder(imageId);

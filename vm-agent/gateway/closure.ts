@@ -24,6 +24,8 @@ export interface ClosureOptions {
   agent: number;
   /** Addresses of the production network, without prefix length; a listener on another address serves nobody there. */
   addresses: readonly string[];
+  /** Names of programs that the operator counts among the gateway processes. */
+  programs?: readonly string[];
 }
 
 export function gatewaySet(snapshot: Snapshot, options: ClosureOptions): GatewaySet {
@@ -38,6 +40,10 @@ export function gatewaySet(snapshot: Snapshot, options: ClosureOptions): Gateway
 
   const listeners = productionListeners(snapshot, options);
   for (const listener of listeners) join(listener.pid, `listens on ${describe(listener)}`);
+  // The kernel keeps fifteen characters of a name.
+  const named = new Set(options.programs?.map((program) => program.slice(0, 15)));
+  for (const { pid, program } of snapshot.processes.values())
+    if (named.has(program)) join(pid, `is ${program}, which the policy names`);
   const family = indexFamily(snapshot);
   const links = indexLinks(snapshot);
   for (let process = queue.shift(); process; process = queue.shift()) {

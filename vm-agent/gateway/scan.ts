@@ -22,21 +22,31 @@ export interface Discovery {
 /** The template's build writes it last into the tree that VMs and sinks share. */
 const TEMPLATE = '/usr/lib/seamless/template.json';
 
-/** @param managementAddress the agent's own: what uses it is not of the production network. */
-export async function discover(managementAddress: string, unitReader: UnitReader): Promise<Discovery> {
-  const found = await look(managementAddress, unitReader);
+/**
+ * @param managementAddress the agent's own: what uses it is not of the production network
+ * @param programs names of those that count as gateway processes, too
+ */
+export async function discover(
+  managementAddress: string,
+  unitReader: UnitReader,
+  programs: readonly string[] = [],
+): Promise<Discovery> {
+  const found = await look(managementAddress, unitReader, programs);
   // Sockets are read before processes: one whose process has ended in between seems to be the kernel's, but only once.
   const isOdd = found.scan.refusals.some(({ rule }) => rule === 'kernel-listener');
-  return isOdd ? look(managementAddress, unitReader) : found;
+  return isOdd ? look(managementAddress, unitReader, programs) : found;
 }
 
 /** PIDs of the gateway set alone, without a word on whether it can move. */
-export async function gatewayPids(managementAddress: string): Promise<ReadonlySet<number>> {
-  const { set } = await lookAtSet(managementAddress);
+export async function gatewayPids(
+  managementAddress: string,
+  programs: readonly string[],
+): Promise<ReadonlySet<number>> {
+  const { set } = await lookAtSet(managementAddress, programs);
   return new Set(set.members.keys());
 }
 
-async function lookAtSet(managementAddress: string) {
+async function lookAtSet(managementAddress: string, programs: readonly string[]) {
   const [network, snapshot] = await Promise.all([readNetwork(managementAddress), readSnapshot()]);
   const options = {
     agent: process.pid,
@@ -45,12 +55,17 @@ async function lookAtSet(managementAddress: string) {
       linkLocal.map((address) => address.split('/')[0] ?? ''),
     ),
     managementAddress,
+    programs,
   };
   return { network, snapshot, options, set: gatewaySet(snapshot, options) };
 }
 
-async function look(managementAddress: string, unitReader: UnitReader): Promise<Discovery> {
-  const { network, snapshot, options, set } = await lookAtSet(managementAddress);
+async function look(
+  managementAddress: string,
+  unitReader: UnitReader,
+  programs: readonly string[],
+): Promise<Discovery> {
+  const { network, snapshot, options, set } = await lookAtSet(managementAddress, programs);
   const details = new Map<number, ProcessDetails>();
   const templateMadeAt = statSync(TEMPLATE, { throwIfNoEntry: false })?.ctimeMs ?? null;
   for (const pid of set.members.keys()) {

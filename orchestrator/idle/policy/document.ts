@@ -232,7 +232,7 @@ function invalid(file: string, problems: readonly Problem[]): SeamlessError {
 }
 
 function isPort(value: string): boolean {
-  const [, port] = /^(?:tcp|udp)\/(\d{1,5})$/.exec(value) ?? [];
+  const [, port] = /^tcp\/(\d{1,5})$/.exec(value) ?? [];
   return port !== undefined && Number(port) >= 1 && Number(port) <= 65_535;
 }
 
@@ -240,5 +240,7 @@ function isNetwork(value: string): boolean {
   const [address = '', prefix, ...rest] = value.split('/');
   const family = isIP(address);
   if (family === 0 || rest.length > 0) return false;
-  return prefix === undefined || (/^\d{1,3}$/.test(prefix) && Number(prefix) <= (family === 4 ? 32 : 128));
+  const bits = prefix === undefined ? 1 : /^\d{1,3}$/.test(prefix) ? Number(prefix) : 0;
+  // All addresses together would make all traffic trivial.
+  return bits >= 1 && bits <= (family === 4 ? 32 : 128);
 }

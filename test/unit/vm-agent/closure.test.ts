@@ -30,6 +30,17 @@ describe('the gateway set', () => {
     expect(pids(processes, sockets)).toEqual([]);
   });
 
+  it('takes in the programs that the policy names, by as much of their names as the kernel keeps', () => {
+    const processes = [SSHD, { pid: 220, program: 'a-worker-with-a' }, { pid: 221, program: 'other' }];
+    const options = { ...OPTIONS, programs: ['a-worker-with-a-long-name'] };
+    const { members } = gatewaySet(guest(processes, PORT_22), options);
+    expect([...members]).toEqual([
+      [200, 'listens on tcp 0.0.0.0:22'],
+      [220, 'is a-worker-with-a, which the policy names'],
+    ]);
+    expect(pids(processes, PORT_22)).toEqual([200]);
+  });
+
   it('takes in children, their children, and says why', () => {
     const processes = [SSHD, { pid: 210, program: 'sshd-session', parent: 200 }, { pid: 211, parent: 210 }];
     const { members } = gatewaySet(guest(processes, PORT_22), OPTIONS);

@@ -3,7 +3,10 @@ import { join } from 'node:path';
 import { beforeEach, expect, onTestFinished, test, vi } from 'vitest';
 import { silentLog } from '../../../../common/log.ts';
 import { type Attended, Attention } from '../../../../orchestrator/idle/attention.ts';
+import { VmHistory } from '../../../../orchestrator/idle/history.ts';
 import { parsePolicy } from '../../../../orchestrator/idle/policy/document.ts';
+import { BUILT_IN } from '../../../../orchestrator/idle/policy/policy.ts';
+import { SpareMemory } from '../../../../orchestrator/idle/spare-memory.ts';
 import { type Journal, openJournal } from '../../../../orchestrator/saga/journal.ts';
 import type { Move } from '../../../../orchestrator/vm/driver.ts';
 import type { ParkCause, VmState, Wake } from '../../../../orchestrator/vm/state.ts';
@@ -292,4 +295,24 @@ test('many VMs are asked evenly over the interval', async () => {
   onTestFinished(() => attention.stop());
   await until(() => expect(asked.length).toBeGreaterThanOrEqual(300));
   expect((asked[299] as number) - (asked[0] as number)).toBeGreaterThan(200);
+});
+
+test('on a host that is short of memory nobody is woken for what is only expected', async () => {
+  const spare = new SpareMemory(async (host) => {
+    if (host === 'gone') throw new Error('no answer');
+    return {
+      availableBytes: 2 ** 30,
+      vms: [{ vm: 'vm1', committedBytes: 0, residentBytes: 0, swappedBytes: 0, freedBytes: 2 ** 29 }],
+    };
+  });
+  const on = (host: string, spareMemoryBytes: number) => ({
+    ...{ name: 'vm1', host, history: new VmHistory(Date.now()) },
+    policy: { ...BUILT_IN, spareMemoryBytes },
+  });
+  const [asked, unasked, gone] = [on('hv', 1), on('hv2', 0), on('gone', 1)] as const;
+  gone.history.hostFreeBytes = 1;
+  spare.refresh([asked, unasked, gone]);
+  await until(() => expect(asked.history).toMatchObject({ hostFreeBytes: 2 ** 30, memoryBytes: 2 ** 29 }));
+  await until(() => expect(gone.history.hostFreeBytes).toBeNull());
+  expect(unasked.history.hostFreeBytes).toBeNull();
 });

@@ -116,6 +116,12 @@ describe('a policy file', () => {
     ],
     ['version: 1\ndefaults:\n  percentile: 20', 3, 'defaults.percentile: expected a number from 50 to 100'],
     ['version: 1\ndefaults:\n  syn: {tcp/0: hold}', 3, 'defaults.syn: expected a port such as tcp/80'],
+    ['version: 1\ndefaults:\n  syn: {udp/53: hold}', 3, 'defaults.syn: expected a port such as tcp/80'],
+    [
+      'version: 1\ndefaults:\n  healthChecks: [0.0.0.0/0]',
+      3,
+      'defaults.healthChecks[0]: expected an address',
+    ],
     ['version: 1\ndefaults:\n  syn: {tcp/80: drop}', 3, 'defaults.syn.tcp/80: expected hold or accept'],
     [
       'version: 1\ndefaults:\n  healthChecks: [10.0.0.0/33]',

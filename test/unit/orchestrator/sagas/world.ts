@@ -83,7 +83,7 @@ export class World {
       sinkServer: 'sink1',
       vmAgentAddress: { address: '10.0.0.1', port: 1, serverName: 'vm-agent:vm1' },
       profile: () => [],
-      connections: { acceptPorts: [], healthChecks: [] },
+      settings: () => ({ connections: { acceptPorts: [], healthChecks: [] }, programs: [] }),
       vmAgent: agent<VmAgentApi>('vmAgent', (method, params) => this.#vmAgent(method, params)),
       sinkAgent: agent<SinkAgentApi>('sinkAgent', (method, params) => this.#sinkAgent(method, params)),
       network: {
