@@ -11,6 +11,8 @@ import type { HostTransport } from '../host/transport.ts';
 export interface Pace {
   /** Size of the next stroke. */
   readonly strokeBytes: number;
+  /** Learns how the others fare before the first stroke. */
+  begin(wanted: AbortSignal): Promise<void>;
   /** Rests after a stroke, and learns how the others fare meanwhile. */
   rest(wanted: AbortSignal): Promise<void>;
 }
@@ -31,6 +33,7 @@ const SQUEEZE_MS = 60_000;
 
 export async function inStrokes({ usage, shrinkTo, floorBytes, wanted, pace }: Reclaim): Promise<void> {
   const deadline = performance.now() + SQUEEZE_MS;
+  await pace?.begin(wanted);
   let now = await usage();
   let progressAt = performance.now();
   while (now > floorBytes && !wanted.aborted && performance.now() < deadline) {

@@ -32,6 +32,12 @@ test('without pressure information an allocation that had to reclaim is a stall'
   expect(stalledShare(before, before, 10)).toBe(0);
 });
 
+test('what others waited for before the first stroke is not our doing', () => {
+  const speed = { strokeBytes: 48 * MiB, restMs: 4 };
+  expect(nextSpeed(speed, 0.6, 0.55)).toEqual(speed);
+  expect(nextSpeed(speed, 0.6, 0.3).restMs).toBe(8);
+});
+
 test('stalls of others halve the strokes and double the rests; their absence gives speed back step by step', () => {
   let speed = { strokeBytes: 48 * MiB, restMs: 4 };
   speed = nextSpeed(speed, 0.5);
