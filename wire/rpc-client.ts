@@ -145,6 +145,9 @@ function failure(where: string, what: string, call: CallOptions, cause: unknown)
   return new SeamlessError('AGENT_UNREACHABLE', `${where} can’t be reached: ${reason}`, { cause });
 }
 
+/** Far more than any agent has to say. One that goes mad must not take the memory of whoever asked. */
+const MOST_REPLY_BYTES = 16 * 1024 * 1024;
+
 async function expectOk(response: IncomingMessage, where: string): Promise<IncomingMessage> {
   if (response.statusCode === 200) return response;
   await readReply(response, where);
@@ -153,7 +156,13 @@ async function expectOk(response: IncomingMessage, where: string): Promise<Incom
 
 async function readReply(response: IncomingMessage, where: string): Promise<unknown> {
   const chunks: Buffer[] = [];
-  for await (const chunk of response as AsyncIterable<Buffer>) chunks.push(chunk);
+  let bytes = 0;
+  for await (const chunk of response as AsyncIterable<Buffer>) {
+    bytes += chunk.length;
+    if (bytes > MOST_REPLY_BYTES)
+      throw new SeamlessError('AGENT_REFUSED', `${where} answered more than ${MOST_REPLY_BYTES} bytes`);
+    chunks.push(chunk);
+  }
   const text = Buffer.concat(chunks).toString('utf8');
   if (response.statusCode === 200) return JSON.parse(text) as unknown;
   if (response.statusCode === 403) {

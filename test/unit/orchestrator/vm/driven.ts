@@ -49,7 +49,11 @@ export interface Driven {
   unreachable: { vm: HostLoss | null; sink: HostLoss | null };
 }
 
-export function drive(world: World, journal: Journal, over: { windowMs?: number; vm?: string } = {}): Driven {
+export function drive(
+  world: World,
+  journal: Journal,
+  over: { windowMs?: number; vm?: string; onMove?: (move: Move) => void } = {},
+): Driven {
   const { vm = 'vm1' } = over;
   const ports = world.ports();
   const quick = { persistMs: 20, retryAfterMs: 1 };
@@ -84,7 +88,10 @@ export function drive(world: World, journal: Journal, over: { windowMs?: number;
     hostLost: () => unreachable.vm,
     sinkHostLost: () => unreachable.sink,
     watch,
-    onMove: (move) => moves.push(move),
+    onMove: (move) => {
+      moves.push(move);
+      over.onMove?.(move);
+    },
     onFatal: (error) => {
       throw error;
     },
