@@ -11,6 +11,13 @@ export const ERRORS = {
   VM_UNKNOWN: { status: 404, exit: 4, next: 'Run `seamless list` to see the registered VMs.' },
   OPERATION_UNKNOWN: { status: 404, exit: 4, next: 'Operations are listed by `seamless events`.' },
   HOST_UNKNOWN: { status: 404, exit: 4, next: 'Run `seamless host list` to see the hosts.' },
+  SINK_UNKNOWN: { status: 404, exit: 4, next: 'Run `seamless sink list` to see the sink servers.' },
+  HOST_IN_USE: { status: 409, exit: 5, next: 'Move or remove what the message names first.' },
+  HOST_KEY_UNCONFIRMED: {
+    status: 409,
+    exit: 8,
+    next: 'Compare the fingerprint with the host’s console, then give the key by --host-key.',
+  },
   TOKEN_UNKNOWN: { status: 404, exit: 4, next: 'Run `seamless token list` to see the tokens.' },
   ROUTE_UNKNOWN: { status: 404, exit: 2, next: 'docs/api.md and /v1/openapi.json list what there is.' },
   VM_BUSY: { status: 409, exit: 5, next: 'Wait for the running operation, shown by `seamless show VM`.' },

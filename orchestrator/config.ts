@@ -5,11 +5,13 @@
 import { readFileSync } from 'node:fs';
 import Type from 'typebox';
 import Value from 'typebox/value';
+import { parse as parseYaml } from 'yaml';
 import { SeamlessError } from '../common/errors.ts';
 import { parsePrefix, prefixToText } from '../ovs/openflow/prefix.ts';
 import type { ConnectionPolicy } from '../sink-agent/api.ts';
 import { concernsKind, Transport, transportProblems } from './host/transport-config.ts';
 import { OpenStack, VmOpenStack } from './openstack/openstack-config.ts';
+import { readRegistry } from './registry/registry.ts';
 import { Webhooks } from './webhooks/webhook-config.ts';
 
 const strict = { additionalProperties: false } as const;
@@ -34,7 +36,7 @@ const Host = Type.Object(
     openflowSocket: text('Management socket of the integration bridge (BRIDGE.mgmt).'),
     ovsdbSocket: text('Socket of ovsdb-server.'),
     switchControl: text(
-      'Control socket of ovs-vswitchd (ovs-vswitchd.PID.ctl), by which changed flows take effect at once.',
+      'Control socket of ovs-vswitchd, by which changed flows take effect at once; `PID` in it is read from ovs-vswitchd.pid beside it.',
     ),
     bridge: text('Name of the integration bridge.'),
     runDir: Type.Optional(
@@ -184,13 +186,14 @@ const Config = Type.Object(
     ),
     openstack: Type.Optional(OpenStack),
     webhooks: Type.Optional(Webhooks),
-    hosts: Type.Array(Host, { minItems: 1 }),
-    sinks: Type.Array(Sink, { minItems: 1 }),
+    hosts: Type.Array(Host, { description: 'Beside those added by `seamless host add`.' }),
+    sinks: Type.Array(Sink, { description: 'Beside those added by `seamless sink add`.' }),
     vms: Type.Array(Vm),
   },
   strict,
 );
 
+export { Config as ConfigSchema };
 export type HostConfig = Type.Static<typeof Host>;
 export type SinkConfig = Type.Static<typeof Sink>;
 export type VmConfig = Type.Static<typeof Vm>;
@@ -209,17 +212,31 @@ export function connectionPolicy({
   };
 }
 
-/** Reads and checks the file; throws `CONFIG_INVALID` with every problem in `details.problems`. */
+/**
+ * Reads and checks the file (YAML, hence JSON too) and what was added by command to what it says; throws `CONFIG_INVALID` with
+ * every problem in `details.problems`.
+ */
 export function loadConfig(path: string): Config {
   let value: unknown;
   try {
-    value = JSON.parse(readFileSync(path, 'utf8'));
+    value = parseYaml(readFileSync(path, 'utf8'));
   } catch (cause) {
-    throw new SeamlessError('CONFIG_INVALID', `Expected JSON in ${path}, got ${(cause as Error).message}`, {
-      cause,
-    });
+    throw new SeamlessError(
+      'CONFIG_INVALID',
+      `Expected YAML or JSON in ${path}, got ${(cause as Error).message}`,
+      {
+        cause,
+      },
+    );
   }
-  return parseConfig(value, path);
+  return parseConfig(withRegistry(value), path);
+}
+
+function withRegistry(value: unknown): unknown {
+  const { stateDir, hosts, sinks } = (value ?? {}) as Partial<Config>;
+  if (typeof stateDir !== 'string' || !Array.isArray(hosts) || !Array.isArray(sinks)) return value;
+  const added = readRegistry(stateDir);
+  return { ...(value as object), hosts: [...hosts, ...added.hosts], sinks: [...sinks, ...added.sinks] };
 }
 
 export function parseConfig(value: unknown, path = 'the configuration'): Config {

@@ -3,21 +3,19 @@ import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { SeamlessError } from '../common/errors.ts';
 import type { Log } from '../common/log.ts';
-import type { SinkAgentApi, SinkAgentEvent } from '../sink-agent/api.ts';
-import { createRpcClient } from '../wire/rpc-client.ts';
 import { loadTls } from '../wire/tls.ts';
-import { peerName } from './agents/peer-name.ts';
-import { followSinks } from './agents/sink-events.ts';
 import { configInventory } from './api/config-inventory.ts';
 import { policyRoutes } from './api/policy.ts';
 import { startApi } from './api/server.ts';
 import type { Config } from './config.ts';
+import { examine, type Patients } from './doctor/examine.ts';
 import { attend } from './idle/attend.ts';
 import { explainRoutes } from './idle/route.ts';
 import { manageVm } from './managed-vm.ts';
 import { hostMemoryBook } from './memory/host-memory.ts';
-import { hostLink } from './network/host-link.ts';
 import { openCloud } from './openstack/cloud.ts';
+import { Fleet } from './registry/fleet.ts';
+import { registryRoutes } from './registry/routes.ts';
 import { type Journal, type JournalRecord, openJournal } from './saga/journal.ts';
 import { RETENTION } from './saga/journal-pruning.ts';
 import type { Move } from './vm/driver.ts';
@@ -42,20 +40,8 @@ export async function startService(options: ServiceOptions): Promise<{ close(): 
   const tls = loadTls(config.tls);
   mkdirSync(config.stateDir, { recursive: true, mode: 0o700 });
   const journal = openJournal(join(config.stateDir, 'journal.sqlite'), onRecord ? { onRecord } : {});
-  const ended = new AbortController();
-  const hosts = new Map(config.hosts.map((host) => [host.name, hostLink(host, log)]));
-  const books = new Map([...hosts].map(([name, { transport }]) => [name, hostMemoryBook(transport)]));
-  const sinkAgents = new Map(
-    config.sinks.map(({ name, agent: { address, port, serverName } }) => [
-      name,
-      createRpcClient<SinkAgentApi, SinkAgentEvent>({
-        address,
-        port,
-        peer: peerName('sink-agent', serverName),
-        tls,
-      }),
-    ]),
-  );
+  const fleet = new Fleet({ config, tls, log });
+  const books = new Map([...fleet.links].map(([name, { transport }]) => [name, hostMemoryBook(transport)]));
   const cloud = config.openstack ? openCloud(config.openstack, journal) : null;
   const {
     attention,
@@ -65,10 +51,10 @@ export async function startService(options: ServiceOptions): Promise<{ close(): 
   const vms = new Map(
     config.vms.map((vm) => {
       const sink = found(config.sinks.find(({ name }) => name === vm.sink));
-      const vmHost = found(hosts.get(vm.host));
+      const vmHost = found(fleet.links.get(vm.host));
       const memory = found(books.get(vm.host));
-      const sinkHost = found(hosts.get(sink.host));
-      const sinkAgent = found(sinkAgents.get(vm.sink));
+      const sinkHost = found(fleet.links.get(sink.host));
+      const sinkAgent = found(fleet.agents.get(vm.sink));
       const onMove = (move: Move) => attention.moved(vm.name, move);
       const deps = {
         config,
@@ -96,17 +82,20 @@ export async function startService(options: ServiceOptions): Promise<{ close(): 
     attention.add({ ...{ name, host, labels, metadata }, driver: vm.driver, source: vm.source });
   }
   attention.start();
-  for (const [name, agent] of sinkAgents) {
-    const sinkLog = log.with({ sink: name });
-    void followSinks(agent, (sink) => vms.get(sink.vm)?.driver.sinkSays(sink), sinkLog, ended.signal);
-    agent.call('describe', {}).catch((error) => sinkLog.warn('sinkAgent.unreachable', { error }));
-  }
+  fleet.follow((sink) => vms.get(sink.vm)?.driver.sinkSays(sink));
+  const patients: Patients = {
+    ...{ hosts: fleet.hosts, sinks: fleet.sinks, vms: config.vms, switchOff: config.switchOff ?? 'swap' },
+    link: (host) => fleet.links.get(host),
+    describeSink: (name) => fleet.describe(name),
+    describeVm: (name) => found(vms.get(name)).describe(),
+    stateOf: (name) => found(vms.get(name)).driver.state.kind,
+  };
   const endPruning = keepPruned(journal, config.journalDays, log);
   // Loaded when it is wanted: it is large.
   const traces = config.otlp ? (await import('./metrics/traces.ts')).startTraces(journal, config.otlp) : null;
   const api = await startApi({
     ...{ socket: config.socket, stateDir: config.stateDir, listen: config.listen, vms, journal, log },
-    inventory: configInventory(config, hosts, sinkAgents),
+    inventory: configInventory(fleet, fleet.links, fleet.agents),
     plugins: [
       (app) => explainRoutes(app, attention),
       (app) => policyRoutes(app, { policy, attention }, vms),
@@ -115,6 +104,8 @@ export async function startService(options: ServiceOptions): Promise<{ close(): 
           ...{ vms, journal, log, cloud, config: config.webhooks ?? {} },
           veto: (vm) => vetoOf(attention.explain(vm)),
         }),
+      (app) =>
+        registryRoutes(app, { fleet, stateDir: config.stateDir, examine: (host) => examine(patients, host) }),
     ],
   });
 
@@ -125,10 +116,8 @@ export async function startService(options: ServiceOptions): Promise<{ close(): 
       await endAttention();
       const finished = Promise.all([...vms.values()].map(({ driver }) => driver.idle()));
       await Promise.race([finished, new Promise((resolve) => setTimeout(resolve, FINISH_MS).unref())]);
-      ended.abort();
       for (const vm of vms.values()) vm.close();
-      for (const agent of sinkAgents.values()) agent.close();
-      await Promise.all([...hosts.values()].map((host) => host.close()));
+      await fleet.close();
       await traces?.close();
       journal.close();
     },

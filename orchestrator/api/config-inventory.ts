@@ -8,7 +8,7 @@ import type { Inventory, SinkView } from './inventory.ts';
 const ANSWER_MS = 2000;
 
 export function configInventory(
-  { hosts, sinks }: Config,
+  { hosts, sinks }: Pick<Config, 'hosts' | 'sinks'>,
   links: ReadonlyMap<string, Pick<HostLink, 'openflow'>>,
   agents: ReadonlyMap<string, Agent<SinkAgentApi>>,
 ): Inventory {

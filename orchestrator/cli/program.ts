@@ -2,11 +2,15 @@
 import { Command } from 'commander';
 import { ERRORS } from '../../common/errors.ts';
 import { addIdleCommands } from '../idle/cli.ts';
+import { addInitCommand } from '../init/cli.ts';
 import { addCompletion } from './completion.ts';
+import { addDoctorCommand } from './doctor-command.ts';
 import { addEventCommands } from './event-commands.ts';
+import { addHostCommands } from './host-commands.ts';
 import { addInventoryCommands } from './inventory-commands.ts';
 import { addProfileCommands } from './profile-commands.ts';
 import { fail } from './session.ts';
+import { addSinkCommands } from './sink-commands.ts';
 import { addTokenCommands } from './token-commands.ts';
 import { addVmCommands } from './vm-commands.ts';
 
@@ -20,10 +24,14 @@ export function program(): Command {
     .exitOverride((error) => process.exit(error.exitCode === 0 ? 0 : ERRORS.REQUEST_INVALID.exit));
   addVmCommands(cli);
   addEventCommands(cli);
+  addHostCommands(cli);
+  addSinkCommands(cli);
   addInventoryCommands(cli);
+  addDoctorCommand(cli);
   addTokenCommands(cli);
   addProfileCommands(cli);
   addIdleCommands(cli, fail);
+  addInitCommand(cli, fail);
   addCompletion(cli);
   return cli;
 }

@@ -2,6 +2,7 @@
  * The kept connections to one host's Open vSwitch: OpenFlow to its integration bridge, OVSDB to its database.
  * Both are opened at the start and again when they break, so that the wake path pays for no handshake.
  */
+import { dirname, join } from 'node:path';
 import type { Log } from '../../common/log.ts';
 import { DatapathControl } from '../../ovs/datapath.ts';
 import { KeptConnection } from '../../ovs/openflow/kept-connection.ts';
@@ -18,6 +19,8 @@ export interface HostLink {
   readonly datapath: DatapathControl;
   readonly reachability: Reachability;
   ovsdb(): Promise<OvsdbConnection>;
+  /** Path there of the control socket, as it is now. */
+  switchControl(): Promise<string>;
   /** Called after each (re)connection to the bridge, which may have forgotten its flows. */
   onUp(listener: () => void): void;
   close(): Promise<void>;
@@ -45,7 +48,8 @@ export function hostLink(config: HostConfig, log: Log): HostLink {
     },
     onDown: (reason) => log.warn('bridge.down', { host: config.name, reason: reason.message }),
   }).start();
-  const control = (signal: AbortSignal) => transport.connect(config.switchControl, signal);
+  const control = async (signal: AbortSignal) =>
+    transport.connect(await controlPath(transport, config.switchControl), signal);
   const datapath = new DatapathControl(control, { name: `${config.bridge} on ${config.name}` });
   let database: Promise<OvsdbConnection> | null = null;
 
@@ -61,6 +65,7 @@ export function hostLink(config: HostConfig, log: Log): HostLink {
       database = openOvsdb((signal) => transport.connect(config.ovsdbSocket, signal), { name: config.name });
       return database;
     },
+    switchControl: () => controlPath(transport, config.switchControl),
     onUp: (listener) => void listeners.add(listener),
     async close() {
       await openflow.close();
@@ -69,4 +74,11 @@ export function hostLink(config: HostConfig, log: Log): HostLink {
       await transport.close();
     },
   };
+}
+
+/** ovs-vswitchd names its socket after its PID, another one at each start. */
+async function controlPath(transport: HostTransport, path: string): Promise<string> {
+  if (!path.includes('.PID.')) return path;
+  const pid = await transport.readFile(join(dirname(path), 'ovs-vswitchd.pid'));
+  return path.replace('.PID.', `.${pid.trim()}.`);
 }

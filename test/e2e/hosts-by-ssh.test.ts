@@ -11,8 +11,9 @@ import { takeDown } from '../../lab/down.ts';
 import { planLab, planVms } from '../../lab/plan.ts';
 import { bringUp } from '../../lab/up.ts';
 import type { Config } from '../../orchestrator/config.ts';
+import type { Finding } from '../../orchestrator/doctor/finding.ts';
 import { cacheDirectory } from '../../template/store.ts';
-import { awaitState, configure, kill, onHost, seamless, show, start } from './fixtures/admin.ts';
+import { type Answer, awaitState, configure, kill, onHost, seamless, show, start } from './fixtures/admin.ts';
 import { cut, mend } from './fixtures/host-faults.ts';
 import { say } from './fixtures/shared-stage.ts';
 
@@ -107,6 +108,48 @@ test('the orchestrator killed and started while the host can’t be reached: who
   expect(await knocking).toBe('SSH-2.0');
   await awaitState('vm1', 'awake', 20_000);
 }, 90_000);
+
+test('a host is added with its key confirmed, looked at, kept over a restart, and removed', async () => {
+  const socketOf = (name: string) => join(lab.runDirectory, 'ovs-hv', name);
+  const hostKey = (await readFile(join(lab.runDirectory, 'sshd-hv/host.pub'), 'utf8')).trim();
+  const otherKey = (await readFile(join(lab.runDirectory, 'sshd-sink/host.pub'), 'utf8')).trim();
+  const key = join(lab.runDirectory, 'sshd-hv/orchestrator');
+  const add = ['host', 'add', 'hv2', 'ssh://root@10.78.0.3', '--openflow', socketOf('br-int.mgmt')];
+  const paths = ['--ovsdb', socketOf('db.sock'), '--switch-control', socketOf('ovs-vswitchd.ctl')];
+  const refused = async (...args: string[]) => (await seamless(...add, ...paths, ...args)).json.error;
+
+  const unconfirmed = await refused('--key', key);
+  expect(unconfirmed).toMatchObject({
+    code: 'HOST_KEY_UNCONFIRMED',
+    details: { hostKey: /^\S+ \S+/.exec(hostKey)?.[0] },
+  });
+  const wrong = await refused('--key', key, '--host-key', otherKey);
+  expect(wrong?.message).toContain('expected the host key SHA256:');
+  const stranger = await refused('--host-key', hostKey);
+  expect(stranger?.message).toContain('Add this line there:\nssh-ed25519 ');
+
+  expect(await seamless(...add, ...paths, '--key', key, '--host-key', hostKey)).toMatchObject({
+    exitCode: 0,
+  });
+  expect(await refused('--key', key, '--host-key', hostKey)).toMatchObject({ code: 'CONFIG_INVALID' });
+  await kill('orchestrator');
+  await start('orchestrator');
+  expect(await seamless('host', 'check', 'hv2')).toMatchObject({ exitCode: 0 });
+  expect((await seamless('host', 'remove', 'hv')).json.error?.code).toBe('HOST_IN_USE');
+  expect(await seamless('host', 'remove', 'hv2')).toMatchObject({ exitCode: 0 });
+  expect((await seamless('host', 'check', 'hv2')).json.error?.code).toBe('HOST_UNKNOWN');
+}, 60_000);
+
+test('the doctor finds all in order, and names what is cut off', async () => {
+  const doctor = async () => (await seamless('doctor')) as Answer & { json: { findings: Finding[] } };
+  expect((await doctor()).json.findings.filter(({ status }) => status === 'missing')).toEqual([]);
+  await kill('sink-agent');
+  const { exitCode, json } = await doctor();
+  await start('sink-agent');
+  expect(exitCode).toBe(3);
+  const missing = json.findings.filter(({ status }) => status === 'missing');
+  expect(missing).toEqual([expect.objectContaining({ subject: 'sink sink1', check: 'sink-agent' })]);
+}, 60_000);
 
 test('a wrong host key: a park is refused and says which, and the VM is untouched', async () => {
   const config = JSON.parse(await readFile(join(lab.runDirectory, 'seamless.json'), 'utf8')) as Config;

@@ -1,4 +1,5 @@
 /** The API over drivers of model VMs (unit/orchestrator/sagas/world.ts), on a socket of its own and, when asked for, by TLS. */
+
 import { readFileSync } from 'node:fs';
 import { request as httpsRequest } from 'node:https';
 import { join } from 'node:path';
@@ -12,6 +13,8 @@ import type { ManagedVm } from '../../../../orchestrator/api/vms.ts';
 import { type ApiClient, apiClient } from '../../../../orchestrator/cli/client.ts';
 import type { VmConfig } from '../../../../orchestrator/config.ts';
 import { explainRoutes } from '../../../../orchestrator/idle/route.ts';
+import type { Fleet } from '../../../../orchestrator/registry/fleet.ts';
+import { registryRoutes } from '../../../../orchestrator/registry/routes.ts';
 import { type Journal, openJournal } from '../../../../orchestrator/saga/journal.ts';
 import { webhookRoutes } from '../../../../orchestrator/webhooks/routes.ts';
 import { temporaryFolder } from '../../../unit/orchestrator/saga/suite.ts';
@@ -41,6 +44,7 @@ export interface ServedOptions {
 
 /** Asked nothing by routes that are only described. */
 const NOTHING_KEPT = {} as Journal;
+const NO_FLEET = {} as Fleet;
 
 /** The routes that the service mounts besides, for the document; what they act on is tested elsewhere. */
 const SERVICE_PLUGINS: readonly ApiPlugin[] = [
@@ -48,6 +52,7 @@ const SERVICE_PLUGINS: readonly ApiPlugin[] = [
   (app) => policyRoutes(app, { policy: null, attention: { policyOf: () => null } }, new Map()),
   (app) =>
     webhookRoutes(app, { vms: new Map(), journal: NOTHING_KEPT, log: silentLog, config: {}, cloud: null }),
+  (app) => registryRoutes(app, { fleet: NO_FLEET, stateDir: '', examine: async () => [] }),
 ];
 
 export async function serve({
