@@ -22,6 +22,12 @@ export const ERRORS = {
   ROUTE_UNKNOWN: { status: 404, exit: 2, next: 'docs/api.md and /v1/openapi.json list what there is.' },
   VM_BUSY: { status: 409, exit: 5, next: 'Wait for the running operation, shown by `seamless show VM`.' },
   VM_VETOED: { status: 409, exit: 5, next: 'The policy keeps the VM awake; `seamless explain VM` says why.' },
+  VM_GONE: { status: 410, exit: 4, next: 'Take it out of the configuration.' },
+  VM_OUTSIDE: {
+    status: 409,
+    exit: 7,
+    next: 'The message says what somebody else did to the VM, and what to do.',
+  },
   VM_STUCK: {
     status: 409,
     exit: 6,

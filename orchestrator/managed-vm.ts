@@ -23,6 +23,7 @@ import type { HostLink } from './network/host-link.ts';
 import { vmNetwork } from './network/vm-network.ts';
 import type { Cloud } from './openstack/cloud.ts';
 import { novaSwitchOff } from './openstack/nova-switch-off.ts';
+import type { VmOpenStackConfig } from './openstack/openstack-config.ts';
 import type { Journal } from './saga/journal.ts';
 import { parkSaga } from './sagas/park.ts';
 import type { Ports } from './sagas/ports.ts';
@@ -110,6 +111,15 @@ export function manageVm(deps: ManagedVmDeps): RunningVm {
     vm: vm.name,
     memory: vmMemory({ vm: vm.name, qmp, cgroup, journal, isAsleep: () => driver.state.kind === 'parked' }),
   });
+  const outside = cloud && vm.openstack ? serverOf(cloud, vm.host, vm.openstack) : undefined;
+  /** The sink first, since it is what answers; the rest is in nobody’s way. */
+  const forgetSink = async (sinkPort: string | null) => {
+    await deps.sinkAgent.call('destroy', { vm: vm.name, force: true }, { timeoutMs: 10_000 });
+    const left = (error: unknown) => log.warn('gone.flowsLeft', { error });
+    if (sinkPort) await network.toVm(sinkPort).catch(left);
+    if (sinkPort) await network.unplug(sinkPort).catch(left);
+    await network.release().catch(left);
+  };
   const ports: Ports = {
     vm: vm.name,
     sinkServer: sink.name,
@@ -131,6 +141,7 @@ export function manageVm(deps: ManagedVmDeps): RunningVm {
     held: () => network.held(),
     sink: () => deps.sinkAgent.call('status', { vm: vm.name }),
     reassert: ({ sinkPort, listeners }) => network.toSink(sinkPort, listeners),
+    outside: outside && { ...outside, forget: (sinkPort) => forgetSink(sinkPort) },
     hypervisorLost: () => hypervisor.loss !== null,
     hostLost: () => vmHost.reachability.loss,
     sinkHostLost: () => deps.sinkHost.reachability.loss,
@@ -189,6 +200,11 @@ export function manageVm(deps: ManagedVmDeps): RunningVm {
       vmAgent.close();
     },
   };
+}
+
+/** What the VM is to Nova. */
+function serverOf({ nova }: Cloud, host: string, { serverId, host: home = host }: VmOpenStackConfig) {
+  return { id: serverId, home, isGone: async () => (await nova.server(serverId)) === null };
 }
 
 /** Two, because a wake makes two calls at once. */

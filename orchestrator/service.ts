@@ -14,6 +14,10 @@ import { explainRoutes } from './idle/route.ts';
 import { manageVm } from './managed-vm.ts';
 import { hostMemoryBook } from './memory/host-memory.ts';
 import { openCloud } from './openstack/cloud.ts';
+import { followers } from './openstack/follow.ts';
+import { followNotifications } from './openstack/notifications.ts';
+import { readSecret } from './openstack/openstack-config.ts';
+import { ownRequests } from './openstack/own-requests.ts';
 import { Fleet } from './registry/fleet.ts';
 import { registryRoutes } from './registry/routes.ts';
 import { type Journal, type JournalRecord, openJournal } from './saga/journal.ts';
@@ -90,6 +94,7 @@ export async function startService(options: ServiceOptions): Promise<{ close(): 
     describeVm: (name) => found(vms.get(name)).describe(),
     stateOf: (name) => found(vms.get(name)).driver.state.kind,
   };
+  const { follow } = followers(vms.values(), cloud?.requests ?? ownRequests(journal), log);
   const endPruning = keepPruned(journal, config.journalDays, log);
   // Loaded when it is wanted: it is large.
   const traces = config.otlp ? (await import('./metrics/traces.ts')).startTraces(journal, config.otlp) : null;
@@ -109,8 +114,23 @@ export async function startService(options: ServiceOptions): Promise<{ close(): 
     ],
   });
 
+  const notifications = config.openstack?.notifications;
+  const following =
+    cloud && notifications
+      ? followNotifications({
+          ...{
+            url: readSecret(notifications.urlFile),
+            exchange: notifications.exchange,
+            queue: notifications.queue,
+            log,
+          },
+          onNotification: (notification) => follow(notification),
+        })
+      : null;
+
   return {
     async close() {
+      await following?.close();
       await api.close();
       endPruning();
       await endAttention();

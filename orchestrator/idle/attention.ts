@@ -320,6 +320,7 @@ const PHASE: Record<VmState['kind'], Phase> = {
   parked: 'parked',
   unparking: 'moving',
   stuck: 'stuck',
+  gone: 'stuck',
 };
 
 const WAKE_CAUSE: Record<NonNullable<Move['cause']>, WakeCause> = {

@@ -57,7 +57,7 @@ function gauges(
   new Gauge({
     ...{ registers, name: 'seamless_vms', help: 'Registered VMs by state.', labelNames: ['state'] },
     collect() {
-      const counts = { awake: 0, parking: 0, parked: 0, unparking: 0, stuck: 0, unknown: 0 };
+      const counts = { awake: 0, parking: 0, parked: 0, unparking: 0, stuck: 0, gone: 0, unknown: 0 };
       for (const { driver } of vms.values()) counts[shownState(driver)] += 1;
       for (const [state, count] of Object.entries(counts)) this.set({ state }, count);
     },

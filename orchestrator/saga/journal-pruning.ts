@@ -77,7 +77,7 @@ function deleteSagas(db: DatabaseSync, sagas: readonly string[]): number {
 /** Records that belong to no saga, and those of wakes. */
 function deleteNotes(db: DatabaseSync, vm: string, before: number, wakesBefore: number): number {
   return inTransaction(db, () => {
-    const notes = ['vmState', 'hypervisor', 'cloudRequest', 'policy'].map((event) =>
+    const notes = ['vmState', 'hypervisor', 'cloudRequest', 'outside', 'policy'].map((event) =>
       db
         .prepare(
           `DELETE FROM records WHERE vm = ?1 AND event = ?2 AND at_ms < ?3

@@ -29,6 +29,8 @@ export type JournalEvent =
   | 'request'
   /** What Nova was asked for, by its request id. */
   | 'cloudRequest'
+  /** Somebody else changed the VM (vm/outside-change.ts). */
+  | 'outside'
   /** A changed policy file was taken over or refused; of no VM (`NO_VM`). */
   | 'policy';
 

@@ -40,6 +40,8 @@ function decidePark(state: VmState, [lost]: readonly HostLoss[]): Decision {
       return { kind: 'deny', code: 'VM_BUSY', message: 'The VM is waking up' };
     case 'stuck':
       return { kind: 'deny', code: 'VM_STUCK', message: stuckMessage(state) };
+    case 'gone':
+      return GONE;
   }
 }
 
@@ -58,8 +60,12 @@ function decideUnpark(state: VmState, request: Exclude<Request, { type: 'park' }
         return { kind: 'accept', action: state.owner.at === 'sink' ? 'startUnpark' : 'resumeUnwinding' };
       }
       return { kind: 'deny', code: 'VM_STUCK', message: stuckMessage(state) };
+    case 'gone':
+      return GONE;
   }
 }
+
+const GONE: Decision = { kind: 'deny', code: 'VM_GONE', message: 'The VM was deleted' };
 
 function lostMessage({ host, since, reason, next }: HostLoss): string {
   return `It is not parked while ${host} can’t be reached (since ${since}): ${reason}. ${next}`;

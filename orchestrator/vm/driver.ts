@@ -19,9 +19,10 @@ import type { Held } from '../sagas/ports.ts';
 import type { UnparkState } from '../sagas/unpark.ts';
 import { decide } from './admission.ts';
 import { parkEvent, unparkEvent } from './outcome.ts';
+import { type OutsideChange, OutsideNotes } from './outside-change.ts';
 import { recoveredState } from './recovered-state.ts';
 import { type ParkCause, type Parked, transition, type VmEvent, type VmState, type Wake } from './state.ts';
-import { heldWake, manualWake, sinkWake } from './wake.ts';
+import { askedWake, heldWake, manualWake, sinkWake } from './wake.ts';
 import { WakeRetry } from './wake-retry.ts';
 import type { WakeWatch } from './wake-watch.ts';
 
@@ -45,10 +46,23 @@ export interface DriverDeps {
   sinkHostLost(): HostLoss | null;
   /** Judges each wake by what the VM does afterwards. */
   watch: Pick<WakeWatch, 'begin' | 'resume' | 'leave' | 'stop'>;
+  /** Where others may change it: suspend, move or delete it. */
+  outside?: OutsideDeps | undefined;
   /** Told of each new state, after it is durable. */
   onMove?(move: Move): void;
   /** The journal can’t be written, or the engine has a defect: the process must end and recover. */
   onFatal(error: unknown): void;
+}
+
+export interface OutsideDeps {
+  /** What names the VM there: Nova’s id of its server. */
+  id: string;
+  /** What its host is called there. */
+  home: string;
+  /** Whether it has been deleted for good; throws when nobody can say. */
+  isGone(): Promise<boolean>;
+  /** Destroys the sink of a VM that is gone, and what leads to it. Ensures. */
+  forget(sinkPort: string | null): Promise<void>;
 }
 
 /** The VM has come into another state. */
@@ -72,6 +86,9 @@ export interface RequestNote {
   what: string;
 }
 
+/** Milliseconds until a sink that could not be destroyed is tried again. */
+const FORGET_AGAIN_MS = 30_000;
+
 export class VmDriver {
   readonly #deps: DriverDeps;
   readonly #log: Log;
@@ -85,10 +102,13 @@ export class VmDriver {
   #afterPark: PromiseWithResolvers<Reply> | null = null;
   #running: Promise<void> = Promise.resolve();
   #stopped = false;
+  readonly #outside: OutsideNotes | null;
+  #forgetting: NodeJS.Timeout | undefined;
 
   constructor(deps: DriverDeps) {
     this.#deps = deps;
     this.#log = deps.log.with({ vmId: deps.vm });
+    this.#outside = deps.outside ? new OutsideNotes(deps.journal, deps.vm, deps.outside) : null;
   }
 
   get name(): string {
@@ -116,6 +136,7 @@ export class VmDriver {
       this.#state = recovered.state;
       this.#since = recovered.since;
     }
+    this.#outside?.start();
     const state = this.#state;
     if (state.kind === 'parking') {
       this.#parkBecause = recovered?.because ?? this.#parkBecause;
@@ -127,6 +148,8 @@ export class VmDriver {
     } else if (state.kind === 'awake') {
       this.#deps.watch.resume();
     }
+    if (state.kind === 'gone') this.#returnFromGone(state);
+    this.#settleDeletion();
   }
 
   /** @throws SeamlessError when the request is denied */
@@ -135,6 +158,9 @@ export class VmDriver {
     const lost = [hostLost(), sinkHostLost()].filter((loss) => loss !== null);
     const decision = decide(this.#state, { type: 'park', lost });
     if (decision.kind === 'deny') throw this.#denied(decision);
+    const { power = null, place = null } = this.#outside?.marks ?? {};
+    const inTheWay = power ?? place;
+    if (decision.kind === 'accept' && inTheWay) throw this.#denied({ code: 'VM_OUTSIDE', message: inTheWay });
     if (decision.kind === 'already') return { already: true, operation: decision.operation };
     const operation = this.#newOperation('park');
     this.#deps.watch.leave();
@@ -161,6 +187,8 @@ export class VmDriver {
   ): Promise<Reply> {
     const decision = decide(this.#state, { type: 'unpark', force });
     if (decision.kind === 'deny') throw this.#denied(decision);
+    const place = this.#outside?.marks.place;
+    if (place && decision.kind === 'accept') throw this.#denied({ code: 'VM_OUTSIDE', message: place });
     if (decision.kind === 'already') return { already: true, operation: decision.operation };
     switch (decision.action) {
       case 'takeParkBack':
@@ -208,6 +236,27 @@ export class VmDriver {
     if ((sink.state === 'frozen' || sink.state === 'lost') && this.#sinkOwns()) this.wake(sinkWake(sink));
   }
 
+  /**
+   * Somebody else has changed the VM. What follows from it is in the journal when this resolves. A deletion is asked after, since
+   * what a sink holds is destroyed then; when nobody can say, this throws, to be told again.
+   */
+  async changedOutside(change: OutsideChange): Promise<void> {
+    const { outside } = this.#deps;
+    if (!outside || !this.#outside || this.#state.kind === 'gone') return;
+    if (change.what === 'deleted' && !(await outside.isGone())) {
+      return this.#log.warn('outside.notGone', { ...change });
+    }
+    if (this.#stopped) throw new SeamlessError('ABORTED', `${this.name}: the service ends`);
+    this.#outside.note(change);
+    this.#log.info('outside', { ...change });
+    if (change.what === 'deleted') return this.#settleDeletion();
+    if (change.what === 'resumed' && this.#sinkOwns()) {
+      const request = change.requestId ? ` (request ${change.requestId})` : '';
+      this.wake(askedWake('outside', `somebody who resumed it through ${change.by}${request}`));
+    }
+    if (change.what === 'moved' && !this.#outside.marks.place) this.retryWake();
+  }
+
   /** Looks for what may have been missed, and puts back what may have been forgotten. */
   lookAgain(): void {
     const state = this.#state;
@@ -239,6 +288,7 @@ export class VmDriver {
     this.#stopped = true;
     this.#deps.watch.stop();
     this.#retry.cancel();
+    clearTimeout(this.#forgetting);
   }
 
   #sinkOwns(): boolean {
@@ -247,7 +297,7 @@ export class VmDriver {
   }
 
   #canWake(): boolean {
-    return !this.#deps.hypervisorLost() && this.#deps.hostLost() === null;
+    return !this.#deps.hypervisorLost() && this.#deps.hostLost() === null && !this.#outside?.marks.place;
   }
 
   /** The first cause counts; later ones add nothing to it. */
@@ -312,10 +362,12 @@ export class VmDriver {
           runSaga(unpark, operation, { ...deps, wanted: new AbortController().signal }, how).then((outcome) =>
             this.#unparkEnded(outcome),
           );
-    this.#running = ended.catch((thrown) => {
-      this.#log.error('driver.fatal', { error: asSeamlessError(thrown) });
-      this.#deps.onFatal(thrown);
-    });
+    this.#running = ended
+      .then(() => this.#settleDeletion())
+      .catch((thrown) => {
+        this.#log.error('driver.fatal', { error: asSeamlessError(thrown) });
+        this.#deps.onFatal(thrown);
+      });
   }
 
   #parkStepDone(step: { name: string; pivot?: true }, output: { held?: Held }): void {
@@ -333,9 +385,11 @@ export class VmDriver {
     if (outcome.kind === 'stuck') {
       return this.#settleAfterPark(new SeamlessError('VM_STUCK', outcome.error.message));
     }
-    if (this.#pendingWake) {
+    if (this.#pendingWake && !this.#outside?.marks.place) {
       return this.#settleAfterPark({ already: false, operation: this.#startUnpark(this.#pendingWake) });
     }
+    const place = this.#outside?.marks.place;
+    if (place) this.#settleAfterPark(new SeamlessError('VM_OUTSIDE', `${this.name}: ${place}`));
     this.lookAgain();
   }
 
@@ -345,7 +399,42 @@ export class VmDriver {
     if (outcome.kind === 'unwound') return this.#retry.failed(() => this.retryWake());
     if (outcome.kind === 'stuck') return;
     this.#retry.succeeded();
+    this.#outside?.runs();
     if (operation !== null) this.#deps.watch.begin(operation);
+  }
+
+  #returnFromGone(state: Extract<VmState, { kind: 'gone' }>): void {
+    if (state.sink === 'there') return this.#forgetSink();
+    if (state.id !== this.#deps.outside?.id) this.#apply({ type: 'registeredAnew' });
+  }
+
+  /** A saga that is under way ends first; then there is one sink, or none. */
+  #settleDeletion(): void {
+    const { kind } = this.#state;
+    const deleted = this.#outside?.deleted;
+    if (!deleted || (kind !== 'awake' && kind !== 'parked' && kind !== 'stuck')) return;
+    this.#retry.cancel();
+    this.#pendingWake = null;
+    this.#deps.watch.leave();
+    const id = this.#deps.outside?.id ?? '';
+    this.#apply({ type: 'deletedOutside', id, requestId: deleted.requestId });
+    this.#forgetSink();
+  }
+
+  /** Tried until it is done: the VM will not come back for what is in its sink. */
+  #forgetSink(): void {
+    const { outside } = this.#deps;
+    const state = this.#state;
+    if (this.#stopped || !outside || state.kind !== 'gone') return;
+    outside.forget(state.sinkPort).then(
+      () => {
+        if (!this.#stopped) this.#apply({ type: 'sinkForgotten' });
+      },
+      (error) => {
+        this.#log.warn('gone.sinkLeft', { error });
+        this.#forgetting = setTimeout(() => this.#forgetSink(), FORGET_AGAIN_MS).unref();
+      },
+    );
   }
 
   #settleAfterPark(result: Reply | SeamlessError): void {

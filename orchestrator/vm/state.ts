@@ -8,6 +8,7 @@
  *     │                                                                        ▼  │
  *     └──────────────────────────── unparkSucceeded ─────────────────────── unparking
  *
+ *   awake, parked, stuck ── deletedOutside ──▶ gone ── registeredAnew (another server has its name) ──▶ awake
  *   parking, unparking ── sagaStuck ──▶ stuck ── unparkStarted (its processes are the sink's) ──▶ unparking
  *                                         └───── unwindResumed (they are the VM's) ─────────────▶ parking, before
  */
@@ -100,6 +101,14 @@ export type VmState =
       owner: { at: 'sink'; parked: Parked } | { at: 'vm' };
       /** What the operator should do. */
       next: string;
+    }
+  /** It was deleted elsewhere, for good. Its sink is destroyed, which is noted when it is done. */
+  | {
+      kind: 'gone';
+      id: string;
+      requestId: string | null;
+      sinkPort: string | null;
+      sink: 'there' | 'destroyed';
     };
 
 export type VmEvent =
@@ -111,6 +120,9 @@ export type VmEvent =
   | { type: 'unparkSucceeded' }
   | { type: 'unparkUnwound' }
   | { type: 'unwindResumed' }
+  | { type: 'deletedOutside'; id: string; requestId: string | null }
+  | { type: 'sinkForgotten' }
+  | { type: 'registeredAnew' }
   | {
       type: 'sagaStuck';
       step: string;
@@ -154,6 +166,18 @@ export function transition(state: VmState, event: VmEvent): VmState {
         return { kind: 'parking', operation: state.operation, phase: 'before-pivot' };
       }
       break;
+    case 'deletedOutside':
+      if (state.kind === 'awake' || state.kind === 'parked' || state.kind === 'stuck') {
+        const { id, requestId } = event;
+        return { kind: 'gone', id, requestId, sinkPort: sinkPortOf(state), sink: 'there' };
+      }
+      break;
+    case 'sinkForgotten':
+      if (state.kind === 'gone') return { ...state, sink: 'destroyed' };
+      break;
+    case 'registeredAnew':
+      if (state.kind === 'gone' && state.sink === 'destroyed') return { kind: 'awake' };
+      break;
     case 'sagaStuck':
       if (state.kind === 'parking' || state.kind === 'unparking') {
         const { step, error, owner, next } = event;
@@ -168,4 +192,9 @@ export function transition(state: VmState, event: VmEvent): VmState {
     'ILLEGAL_TRANSITION',
     `Expected an event that may follow “${state.kind}”, got “${event.type}”`,
   );
+}
+
+function sinkPortOf(state: Extract<VmState, { kind: 'awake' | 'parked' | 'stuck' }>): string | null {
+  if (state.kind === 'parked') return state.parked.sinkPort;
+  return state.kind === 'stuck' && state.owner.at === 'sink' ? state.owner.parked.sinkPort : null;
 }

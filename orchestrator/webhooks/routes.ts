@@ -11,11 +11,14 @@ import { named } from '../api/schema/common.ts';
 import { Failures } from '../api/tokens/failures.ts';
 import { findVm, type ManagedVm } from '../api/vms.ts';
 import type { Cloud } from '../openstack/cloud.ts';
+import { followers } from '../openstack/follow.ts';
 import { readSecret } from '../openstack/openstack-config.ts';
+import { ownRequests } from '../openstack/own-requests.ts';
 import type { Journal } from '../saga/journal.ts';
 import type { RequestNote } from '../vm/driver.ts';
 import { askedWake } from '../vm/wake.ts';
 import { type Action, type Alarm, AlarmBody, serverOf, wantedAction } from './alarm.ts';
+import { novaBridge } from './nova-bridge.ts';
 import { type Sender, senders } from './senders.ts';
 import { parseSecret } from './signature.ts';
 import type { WebhooksConfig } from './webhook-config.ts';
@@ -25,7 +28,7 @@ export interface WebhookDeps {
   journal: Journal;
   log: Log;
   config: WebhooksConfig;
-  cloud: Cloud | null;
+  cloud: Pick<Cloud, 'tokens' | 'projectId' | 'requests'> | null;
   /** Why the VM may not be parked now, by its policy; null when it may. */
   veto?(vm: string): string | null;
 }
@@ -147,6 +150,9 @@ export function webhookRoutes(app: FastifyInstance, deps: WebhookDeps): void {
         .send({ vm: name, action, ...answer, ignored: null });
     },
   );
+
+  const requests = deps.cloud?.requests ?? ownRequests(journal);
+  novaBridge(app, followers(vms.values(), requests, log), BODY_BYTES);
 
   function vmOf(alarm: Alarm, named: string | undefined): ManagedVm {
     if (named !== undefined) return findVm(vms, named);

@@ -1,5 +1,7 @@
 /** Against the real thing: Keystone, Nova, Placement, aodh, RabbitMQ and MariaDB of Debian, started once for all. `scripts/test openstack`. */
+
 import { afterAll, beforeAll, vi } from 'vitest';
+import { alarmTests } from './alarms.ts';
 import { powerTests } from './power.ts';
 import { openStage, type Stage } from './stage.ts';
 import { tokenTests } from './tokens.ts';
@@ -14,3 +16,4 @@ afterAll(() => stage?.close());
 
 tokenTests(() => stage);
 powerTests(() => stage);
+alarmTests(() => stage);

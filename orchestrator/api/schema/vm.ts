@@ -16,6 +16,7 @@ const STATES = {
   parked: true,
   unparking: true,
   stuck: true,
+  gone: true,
   unknown: true,
 } satisfies Record<VmState['kind'] | 'unknown', true>;
 

@@ -189,6 +189,9 @@ connection = {mysql('aodh')}
 [service_credentials]
 {credentials('aodh')}
 """)
+    # Its token check reads the file of its project, whatever it is told.
+    os.makedirs("/etc/aodh", exist_ok=True)
+    shutil.copy(f"{ETC}/aodh.conf", "/etc/aodh/aodh.conf")
     write("rabbitmq.conf", f"listeners.tcp.1 = 127.0.0.1:{PORT['rabbit']}\nloopback_users = none\n")
     write("advanced.config", "[].\n")
 

@@ -101,7 +101,11 @@ export async function serve({
 function modelVm(journal: Journal, name: string, more: object): ModelVm {
   const world = new World();
   const config = { name, host: 'hv', sink: 'sink1', addresses: ['10.77.0.11/24'], mac: 'm', template: 't' };
-  const { driver, unreachable } = drive(world, journal, { vm: name });
+  const server = (more as Pick<VmConfig, 'openstack'>).openstack?.serverId;
+  const outside = server
+    ? { id: server, home: 'hv', isGone: async () => false, forget: async () => {} }
+    : undefined;
+  const { driver, unreachable } = drive(world, journal, { vm: name, outside });
   return {
     ...{ world, unreachable, driver },
     config: { ...config, ...more } as unknown as VmConfig,

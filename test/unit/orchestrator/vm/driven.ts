@@ -5,7 +5,7 @@ import type { HostLoss } from '../../../../orchestrator/host/reachability.ts';
 import type { Journal } from '../../../../orchestrator/saga/journal.ts';
 import { parkSaga } from '../../../../orchestrator/sagas/park.ts';
 import { unparkSaga } from '../../../../orchestrator/sagas/unpark.ts';
-import { type Move, VmDriver } from '../../../../orchestrator/vm/driver.ts';
+import { type DriverDeps, type Move, VmDriver } from '../../../../orchestrator/vm/driver.ts';
 import { WakeWatch } from '../../../../orchestrator/vm/wake-watch.ts';
 import type { Trigger } from '../../../../sink-agent/trigger.ts';
 import type { GuestUsage } from '../../../../vm-agent/api.ts';
@@ -52,7 +52,12 @@ export interface Driven {
 export function drive(
   world: World,
   journal: Journal,
-  over: { windowMs?: number; vm?: string; onMove?: (move: Move) => void } = {},
+  over: {
+    windowMs?: number;
+    vm?: string;
+    onMove?: (move: Move) => void;
+    outside?: DriverDeps['outside'];
+  } = {},
 ): Driven {
   const { vm = 'vm1' } = over;
   const ports = world.ports();
@@ -88,6 +93,7 @@ export function drive(
     hostLost: () => unreachable.vm,
     sinkHostLost: () => unreachable.sink,
     watch,
+    outside: over.outside,
     onMove: (move) => {
       moves.push(move);
       over.onMove?.(move);
