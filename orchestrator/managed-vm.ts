@@ -151,11 +151,17 @@ export function manageVm(deps: ManagedVmDeps): RunningVm {
       sent: async () => (await network.sent('')).vm,
       ...(config.wakeWatchMs === undefined ? {} : { windowMs: config.wakeWatchMs }),
     }),
-    onMove: deps.onMove,
+    onMove: (move) => {
+      // The wake will use these connections, and nobody answers a handshake in a paused VM.
+      if (move.state === 'parking')
+        warm(vmAgent).catch((error) => log.debug('vmAgent.unreachable', { error }));
+      deps.onMove(move);
+    },
     onFatal: deps.onFatal,
   });
   const hypervisor = new HypervisorWatch({
     ...{ vm: vm.name, qmp, journal, log },
+    turn: (signal) => vmHost.turns.take(signal),
     state: () => driver.state.kind,
     hostLost: () => vmHost.reachability.loss !== null,
     away: power.away,
@@ -188,9 +194,6 @@ export function manageVm(deps: ManagedVmDeps): RunningVm {
     start() {
       driver.start();
       if (!byNova) hypervisor.start();
-      // Opens the connections that a wake will use. Nobody answers in a paused VM; that is no news.
-      const asleep = driver.state.kind !== 'awake';
-      if (!asleep) warm(vmAgent).catch((error) => log.warn('vmAgent.unreachable', { error }));
     },
     close() {
       driver.stop();

@@ -9,8 +9,11 @@ import { KeptConnection } from '../../ovs/openflow/kept-connection.ts';
 import { type OvsdbConnection, openOvsdb } from '../../ovs/ovsdb/connection.ts';
 import type { HostConfig } from '../config.ts';
 import { Reachability } from '../host/reachability.ts';
+import { Slots } from '../host/ssh/slots.ts';
 import type { HostTransport } from '../host/transport.ts';
 import { hostTransport } from '../host/transport-config.ts';
+
+const CONNECTING_AT_ONCE = 16;
 
 export interface HostLink {
   readonly transport: HostTransport;
@@ -18,6 +21,8 @@ export interface HostLink {
   readonly openflow: KeptConnection;
   readonly datapath: DatapathControl;
   readonly reachability: Reachability;
+  /** Connections that can wait take turns: thousands of VMs may be there. */
+  readonly turns: Slots;
   ovsdb(): Promise<OvsdbConnection>;
   /** Path there of the control socket, as it is now. */
   switchControl(): Promise<string>;
@@ -59,6 +64,7 @@ export function hostLink(config: HostConfig, log: Log): HostLink {
     openflow,
     datapath,
     reachability,
+    turns: new Slots(CONNECTING_AT_ONCE),
     async ovsdb() {
       const open = await database?.catch(() => null);
       if (open?.isOpen) return open;

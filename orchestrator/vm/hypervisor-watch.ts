@@ -29,6 +29,8 @@ export interface HypervisorWatchDeps {
   qmp: Pick<Qmp, 'connect' | 'onLost'>;
   journal: Journal;
   log: Log;
+  /** Waits until it is this VM’s turn to connect; resolves with what ends the turn. */
+  turn?(signal: AbortSignal): Promise<() => void>;
   state(): VmState['kind'];
   /** Then nothing is known of its QEMU, which is no loss. */
   hostLost(): boolean;
@@ -77,11 +79,11 @@ export class HypervisorWatch {
   async #askAgain(): Promise<void> {
     if (this.#asking) return;
     this.#asking = true;
-    const { qmp, log, hostLost, backoffMs = BACKOFF_MS } = this.#deps;
+    const { log, hostLost, backoffMs = BACKOFF_MS } = this.#deps;
     const { signal } = this.#ended;
     for (let failures = 0, refusals = 0; !signal.aborted; ) {
       try {
-        await qmp.connect();
+        await this.#connect(signal);
         this.#back();
         break;
       } catch (thrown) {
@@ -97,6 +99,16 @@ export class HypervisorWatch {
       await delay(waitMs, undefined, { signal, ref: false }).catch(() => {});
     }
     this.#asking = false;
+  }
+
+  async #connect(signal: AbortSignal): Promise<void> {
+    const { qmp, turn } = this.#deps;
+    const end = await turn?.(signal);
+    try {
+      await qmp.connect();
+    } finally {
+      end?.();
+    }
   }
 
   async #isAway(): Promise<boolean> {

@@ -2,8 +2,10 @@
 import { once } from 'node:events';
 import { createConnection, createServer, type Server, type Socket } from 'node:net';
 import { join } from 'node:path';
+import { PassThrough } from 'node:stream';
 import { expect, onTestFinished, test, vi } from 'vitest';
 import { silentLog } from '../../../../common/log.ts';
+import { Slots } from '../../../../orchestrator/host/ssh/slots.ts';
 import { Qmp } from '../../../../orchestrator/hypervisor/qmp.ts';
 import { type Journal, openJournal } from '../../../../orchestrator/saga/journal.ts';
 import { HypervisorWatch } from '../../../../orchestrator/vm/hypervisor-watch.ts';
@@ -50,6 +52,34 @@ test('a QEMU that ended while the orchestrator was away is noticed at its start,
   expect(next.watch.loss).toEqual(watch.loss);
   await next.refused(3);
   expect(states(journal)).toEqual(['lost']);
+});
+
+test('thousands that start at once connect in turns', async () => {
+  const turns = new Slots(3);
+  const gate = Promise.withResolvers<void>();
+  let [now, most, all] = [0, 0, 0];
+  const connect = async () => {
+    [now, all] = [now + 1, all + 1];
+    most = Math.max(most, now);
+    await gate.promise;
+    now -= 1;
+    return new PassThrough();
+  };
+  for (let vm = 0; vm < 12; vm += 1) {
+    const watch = new HypervisorWatch({
+      ...{ vm: `vm${vm}`, journal: openJournal(':memory:'), log: silentLog },
+      qmp: { connect, onLost() {} },
+      turn: (signal) => turns.take(signal),
+      state: () => 'awake',
+      hostLost: () => false,
+    });
+    watch.start();
+    onTestFinished(() => watch.stop());
+  }
+  await vi.waitUntil(() => now === 3, DEADLINE);
+  gate.resolve();
+  await vi.waitUntil(() => all === 12 && now === 0, DEADLINE);
+  expect(most).toBe(3);
 });
 
 test('while its host can’t be reached nobody says that QEMU has gone; once the host is back, it is asked', async () => {
