@@ -38,6 +38,8 @@ export interface StageOptions {
   workloadMiB?: number;
   /** How the orchestrator reaches the hosts: `ssh` unless told, or `local`. */
   transport?: string;
+  /** Without a hypervisor: everything as fast as this machine is, but nothing to swap out. */
+  native?: boolean;
   /** Leaves the lab up, also after a failure. */
   keepLab?: boolean;
 }
@@ -78,15 +80,16 @@ export async function prepareStage(
   signal: AbortSignal,
   options: StageOptions = {},
 ): Promise<Stage> {
-  const { vm = 'vm1', memoryMiB = MEMORY_MIB, workloadMiB = WORKLOAD_MIB, keepLab = false } = options;
-  const transport = options.transport ?? 'ssh';
+  const { vm = 'vm1', memoryMiB = MEMORY_MIB, workloadMiB = WORKLOAD_MIB } = options;
+  const { transport = 'ssh', native = false, keepLab = false } = options;
   const closers: (() => Promise<void>)[] = [];
   const close = async () => {
     for (const closer of closers.splice(0).reverse()) await closer();
     if (!keepLab) await labCommand(['down']);
   };
   try {
-    await labCommand(['up', '--vm', vm, '--memory', String(memoryMiB), '--transport', transport], signal);
+    const size = ['--vm', vm, '--memory', String(memoryMiB)];
+    await labCommand(['up', ...size, '--transport', transport, ...(native ? ['--native'] : [])], signal);
     return await setStage({ vm, memoryMiB, workloadMiB }, say, closers, close);
   } catch (thrown) {
     await close();
@@ -95,7 +98,7 @@ export async function prepareStage(
 }
 
 async function setStage(
-  { vm, memoryMiB, workloadMiB }: Omit<Required<StageOptions>, 'keepLab' | 'transport'>,
+  { vm, memoryMiB, workloadMiB }: Pick<Required<StageOptions>, 'vm' | 'memoryMiB' | 'workloadMiB'>,
   say: (text: string) => void,
   closers: (() => Promise<void>)[],
   close: Stage['close'],

@@ -11,7 +11,7 @@ import {
   start,
   traces,
 } from './fixtures/admin.ts';
-import { sharedStage } from './fixtures/shared-stage.ts';
+import { anyStage, sharedStage } from './fixtures/shared-stage.ts';
 import { expectServed, expectUnnoticed } from './fixtures/witness.ts';
 
 const AGENT = 'seamless-vm-agent';
@@ -19,7 +19,7 @@ const TEMPLATE = '/usr/lib/seamless/template.json';
 const MANAGEMENT_ADDRESS = '10.78.0.11';
 const TEST_MS = 90_000;
 
-const stage = sharedStage({ memoryMiB: 512, workloadMiB: 64 });
+const stage = sharedStage({ ...anyStage(), memoryMiB: 512, workloadMiB: 64 });
 let sshBefore: Record<string, string>;
 let before: Awaited<ReturnType<typeof traces>>;
 
@@ -99,6 +99,17 @@ test('a process that can’t be moved is refused with its name and the reason', 
   await expectUntouched();
 });
 
+test('a process that opens something while it is being stopped is let go, since nobody has judged that', {
+  timeout: TEST_MS,
+}, async () => {
+  await inVm(...systemdRun('busy'), 'perl', '-MIO::Socket::INET', '-MIO::Socket::UNIX', '-e', OPENS_ALWAYS);
+  onTestFinished(async () => void (await inVm('systemctl', 'stop', 'busy')));
+  const refused = await parkable();
+  expect(refused).toMatchObject({ exitCode: 8, code: 'CHECKPOINT_FAILED' });
+  expect(refused.message).toMatch(/perl\[\d+\] has opened \/run\/busy\.\d+/);
+  await expectUntouched();
+});
+
 test('parking and unparking twice are the same as once', { timeout: TEST_MS }, async () => {
   const { vm } = stage();
   await configure({ switchOff: 'ram' }); // suspend-to-swap is the main job's matter, and slow
@@ -161,8 +172,20 @@ const LISTENS_AND_HOLDS = `
   sleep 3600 while 1;
 `;
 
+const OPENS_ALWAYS = `
+  my $server = IO::Socket::INET->new(Listen => 5, LocalPort => 9998) or die;
+  my $ready = IO::Socket::UNIX->new(Type => SOCK_DGRAM, Peer => $ENV{NOTIFY_SOCKET}) or die;
+  $ready->send("READY=1");
+  close $ready;
+  for (my $n = 0; ; $n++) {
+    open(my $file, ">", "/run/busy.$n") or die;
+    select(undef, undef, undef, 0.001);
+    unlink "/run/busy.$n";
+  }
+`;
+
 function systemdRun(unit: string): string[] {
-  const waits = unit === 'bad' ? ['--property=Type=notify', '--property=NotifyAccess=all'] : [];
+  const waits = unit === 'other' ? [] : ['--property=Type=notify', '--property=NotifyAccess=all'];
   return ['systemd-run', '--quiet', '--collect', `--unit=${unit}`, ...waits];
 }
 

@@ -39,6 +39,7 @@ import {
   takeOver,
 } from './placeholders.ts';
 import { watchTraffic } from './traffic.ts';
+import { assertUnchanged } from './unchanged.ts';
 
 const GONE_TIMEOUT_MS = 5000;
 
@@ -199,7 +200,7 @@ async function startDump(context: AgentContext, imageFolder: string, tree: Proce
   });
 }
 
-/** Looks again, at the stopped processes: what the image holds is what they have now, not what they had at the scan. */
+/** Looks again, at the stopped processes: what the image holds is what they have now, which must be what they had at the scan. */
 async function writeManifest(
   context: AgentContext,
   imageId: string,
@@ -224,6 +225,13 @@ async function writeManifest(
         watchedPaths: pid === root ? watchedPaths : [],
       };
     }),
+  );
+  assertUnchanged(
+    holders.flatMap(({ process: now, mappings: mappedNow }) => {
+      const before = found.snapshot.processes.get(now.pid);
+      return before ? [{ before, mappedBefore: found.snapshot.mappings(now.pid), now, mappedNow }] : [];
+    }),
+    trees,
   );
   const manifest: Manifest = {
     version: MANIFEST_VERSION,

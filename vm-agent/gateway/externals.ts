@@ -2,7 +2,8 @@
  * Ends that gateway processes hold and that stay in the VM: the streams to journald, and the FIFO by which logind knows that
  * a session lives. CRIU is told to leave them out; each side puts a fresh end in their place.
  */
-import { readdirSync, readFileSync, statSync } from 'node:fs';
+import { readdirSync, readFileSync, readlinkSync, type Stats, statSync } from 'node:fs';
+import { join } from 'node:path';
 import type { External } from '../../criu/manifest.ts';
 import { socketInode } from './links.ts';
 import type { Process, Snapshot } from './snapshot.ts';
@@ -106,7 +107,25 @@ function sessionFifo(pid: number, fd: number, target: string): External | null {
 
 /** CRIU's name of an open file is its mount and inode, in hexadecimal. */
 function fileKey(pid: number, fd: number): string {
-  return `file[${mountOf(pid, fd).toString(16)}:${statSync(`/proc/${pid}/fd/${fd}`).ino.toString(16)}]`;
+  const file = statSync(`/proc/${pid}/fd/${fd}`);
+  const mount = mountForCriu(pid, mountOf(pid, fd), readlinkSync(`/proc/${pid}/fd/${fd}`), file);
+  return `file[${mount.toString(16)}:${file.ino.toString(16)}]`;
+}
+
+/**
+ * A file that was opened in another mount namespace (logind's, of a session's FIFO) is on a mount that the process does not have. CRIU takes that for
+ * a fault of old kernels' overlays, and the file for one of the overlay in which its path leads to it (lookup_overlayfs in criu/mount.c).
+ */
+function mountForCriu(pid: number, mount: number, path: string, file: Stats): number {
+  const mounts = readFileSync(`/proc/${pid}/mountinfo`, 'latin1').trimEnd().split('\n');
+  if (mounts.some((line) => line.startsWith(`${mount} `))) return mount;
+  const overlays = mounts.filter((line) => line.includes(' - overlay '));
+  const found = overlays.findLast((line) => {
+    const [, , , , mountPoint = '/'] = line.split(' ');
+    const there = statSync(join(`/proc/${pid}/root`, mountPoint, path), { throwIfNoEntry: false });
+    return there?.ino === file.ino && there.dev === file.dev;
+  });
+  return found ? Number.parseInt(found, 10) : mount;
 }
 
 function mountOf(pid: number, fd: number): number {
