@@ -133,9 +133,10 @@ export async function startService(options: ServiceOptions): Promise<{ close(): 
       await following?.close();
       await api.close();
       endPruning();
-      await endAttention();
+      const attentionEnded = endAttention();
       const finished = Promise.all([...vms.values()].map(({ driver }) => driver.idle()));
       await Promise.race([finished, new Promise((resolve) => setTimeout(resolve, FINISH_MS).unref())]);
+      await attentionEnded;
       for (const vm of vms.values()) vm.close();
       await fleet.close();
       await traces?.close();

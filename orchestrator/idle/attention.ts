@@ -9,7 +9,7 @@
  * kept over a restart in the journal: at each move, since a parked VM can't tell its timers again, and now and then what was learned.
  * Without a policy nobody is asked and nothing is done.
  */
-import { setTimeout as delay } from 'node:timers/promises';
+import { setTimeout as delay, setImmediate as turn } from 'node:timers/promises';
 import { asSeamlessError, SeamlessError } from '../../common/errors.ts';
 import type { Log } from '../../common/log.ts';
 import type { Journal } from '../saga/journal.ts';
@@ -52,7 +52,7 @@ const MOST_AT_ONCE = 500;
 const PARKING_EVERY_MS = 1000;
 /** What was learned since may be lost by a crash. */
 const KEEP_EVERY_MS = 3_600_000;
-const MOST_KEPT_AT_ONCE = 50;
+const MOST_KEPT_AT_ONCE = 100;
 
 export class Attention {
   readonly #deps: AttentionDeps;
@@ -74,14 +74,15 @@ export class Attention {
     this.#spare = deps.hostMemory ? new SpareMemory(deps.hostMemory) : null;
   }
 
-  /** From now on; its driver has started. */
-  add(vm: Attended): void {
+  /** From now on; its driver has started. Gives what is known of the VM, for whoever knows more. */
+  add(vm: Attended): VmHistory {
     const now = Date.now();
     const phase = PHASE[vm.driver.state.kind];
     const collector = new Collector(now, phase, this.#deps.policy && this.#deps.journal.kept(vm.name));
     const watched = new Watched(vm, collector, this.#deps.policy, now - KEEP_EVERY_MS * Math.random());
     this.#vms.set(vm.name, watched);
     if (phase === 'parking') this.#watchPark(watched);
+    return watched.history;
   }
 
   /** OpenStack has told, or changed, the metadata that selectors go by. */
@@ -139,7 +140,11 @@ export class Attention {
   async stop(): Promise<void> {
     this.#ended.abort();
     await this.#running;
-    this.#keep([...this.#vms.values()]);
+    const all = [...this.#vms.values()];
+    for (let at = 0; at < all.length; at += MOST_KEPT_AT_ONCE) {
+      this.#keep(all.slice(at, at + MOST_KEPT_AT_ONCE));
+      await turn();
+    }
   }
 
   async #attend(): Promise<void> {
@@ -149,7 +154,13 @@ export class Attention {
       try {
         this.#spare?.refresh(this.#vms.values());
         await this.#askAll(startedAt);
-        await decideRound(this.#vms.values(), Date.now, (vm, decision) => this.#act(vm, decision), signal);
+        const decidedAt = performance.now();
+        const cpu = process.cpuUsage();
+        const act = (vm: Watched, decision: Decision) => this.#act(vm, decision);
+        const vms = await decideRound(this.#vms.values(), Date.now, act, signal);
+        const { user, system } = process.cpuUsage(cpu);
+        const cpuMs = (user + system) / 1000;
+        this.#log.debug('idle.round', { vms, ms: performance.now() - decidedAt, cpuMs });
         this.#keepSome();
       } catch (thrown) {
         this.#log.error('idle.round', { error: asSeamlessError(thrown) });

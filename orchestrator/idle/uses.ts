@@ -121,13 +121,15 @@ export class Uses {
   }
 
   toRecord(): UsesRecord {
-    const { from } = Array;
+    // A Float32 in full has up to twenty digits, and ten thousand VMs have these; a thousandth of a week, and a millisecond, will do.
+    const column = (values: Float32Array, precision: number) =>
+      Array.from(values, (value) => Math.round(value * precision) / precision);
     return {
-      seen: from(this.#seen),
-      used: from(this.#used),
-      onsets: from(this.#onsets),
-      first: from(this.#first),
-      usual: from(this.#usual),
+      seen: column(this.#seen, 1000),
+      used: column(this.#used, 1000),
+      onsets: column(this.#onsets, 1000),
+      first: column(this.#first, 1),
+      usual: column(this.#usual, 1),
     };
   }
 
