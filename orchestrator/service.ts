@@ -12,7 +12,8 @@ import { examine, type Patients } from './doctor/examine.ts';
 import { attend } from './idle/attend.ts';
 import { explainRoutes } from './idle/route.ts';
 import { manageVm } from './managed-vm.ts';
-import { hostMemoryBook } from './memory/host-memory.ts';
+import { hostMemoryBooks } from './memory/host-memory.ts';
+import { memoryRoutes } from './memory/route.ts';
 import { openCloud } from './openstack/cloud.ts';
 import { followers } from './openstack/follow.ts';
 import { followNotifications } from './openstack/notifications.ts';
@@ -45,18 +46,18 @@ export async function startService(options: ServiceOptions): Promise<{ close(): 
   mkdirSync(config.stateDir, { recursive: true, mode: 0o700 });
   const journal = openJournal(join(config.stateDir, 'journal.sqlite'), onRecord ? { onRecord } : {});
   const fleet = new Fleet({ config, tls, log });
-  const books = new Map([...fleet.links].map(([name, { transport }]) => [name, hostMemoryBook(transport)]));
+  const bookOf = hostMemoryBooks((name) => fleet.links.get(name)?.transport);
   const cloud = config.openstack ? openCloud(config.openstack, journal) : null;
   const {
     attention,
     policy,
     close: endAttention,
-  } = attend(config, journal, log, (host) => found(books.get(host)).report());
+  } = attend(config, journal, log, (host) => found(bookOf(host)).report());
   const vms = new Map(
     config.vms.map((vm) => {
       const sink = found(config.sinks.find(({ name }) => name === vm.sink));
       const vmHost = found(fleet.links.get(vm.host));
-      const memory = found(books.get(vm.host));
+      const memory = found(bookOf(vm.host));
       const sinkHost = found(fleet.links.get(sink.host));
       const sinkAgent = found(fleet.agents.get(vm.sink));
       const onMove = (move: Move) => attention.moved(vm.name, move);
@@ -104,6 +105,7 @@ export async function startService(options: ServiceOptions): Promise<{ close(): 
     plugins: [
       (app) => explainRoutes(app, attention),
       (app) => policyRoutes(app, { policy, attention }, vms),
+      (app) => memoryRoutes(app, bookOf),
       (app) =>
         webhookRoutes(app, {
           ...{ vms, journal, log, cloud, config: config.webhooks ?? {} },

@@ -2,6 +2,8 @@
 import type { ApiEvent } from '../api/events.ts';
 import type { VmDetail, VmSummary } from '../api/vms.ts';
 import type { HostLoss } from '../host/reachability.ts';
+import type { HostMemory } from '../memory/ledger.ts';
+import { describeSwap } from '../memory/swap-medium.ts';
 import type { HypervisorLoss } from '../vm/hypervisor-watch.ts';
 import type { Operation } from '../vm/operation.ts';
 import type { Wake } from '../vm/state.ts';
@@ -17,7 +19,7 @@ export function vmTable(vms: readonly VmSummary[], paint: Paint = (_state, text)
   return table(all, (cell, row, column) => (column === 1 ? paint(vms[row - 1]?.state ?? '', cell) : cell));
 }
 
-export function vmText(vm: VmDetail): string {
+export function vmText(vm: VmDetail, host: HostMemory | null = null): string {
   const memory = vm.residentBytes === null ? 'unknown' : `${mebibytes(vm.residentBytes)} MiB`;
   const lines = [
     ['VM', vm.name],
@@ -25,6 +27,8 @@ export function vmText(vm: VmDetail): string {
     ['addresses', vm.addresses.join(' ')],
     ['host', `${vm.host}, sink server ${vm.sink}, template ${vm.template}`],
     ['QEMU', `${vm.qemuStatus ?? 'does not answer'}, resident memory ${memory}`],
+    ...(host ? [['host memory', hostMemoryLine(host)]] : []),
+    ...(host ? [['swap', describeSwap(host.swap)]] : []),
     ...(vm.operation ? [['operation', vm.operation]] : []),
     ...(vm.lastPark ? [['last park', operationLine(vm.lastPark)]] : []),
     ...(vm.lastUnpark ? [['last unpark', operationLine(vm.lastUnpark)]] : []),
@@ -38,6 +42,15 @@ export function vmText(vm: VmDetail): string {
     ...(vm.stuck ? [['do', vm.stuck.next]] : []),
   ];
   return [table(lines), ...(vm.gateways ? ['', gatewaysText(vm.gateways)] : [])].join('\n');
+}
+
+function hostMemoryLine(host: HostMemory): string {
+  const [free, total, given, resident, swapped, freed] = [
+    ...[host.availableBytes, host.totalBytes, host.committedBytes],
+    ...[host.residentBytes, host.swappedBytes, host.freedBytes],
+  ].map(mebibytes);
+  const waiting = host.waiting.length > 0 ? `; waiting to wake: ${host.waiting.join(', ')}` : '';
+  return `${free} of ${total} MiB free; its VMs: ${given} given, ${resident} resident, ${swapped} swapped, ${freed} freed${waiting}`;
 }
 
 /** Why the VM is as it is: its state, what woke it, what the clients saw of that, and whether it was needed. */

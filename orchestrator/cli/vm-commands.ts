@@ -3,6 +3,7 @@ import type { Command } from 'commander';
 import { SeamlessError } from '../../common/errors.ts';
 import type { OperationReply, VmDetail } from '../api/vms.ts';
 import { type Explanation, explanationText } from '../idle/explain.ts';
+import type { HostMemory } from '../memory/ledger.ts';
 import type { Operation } from '../vm/operation.ts';
 import { allVms } from './all-vms.ts';
 import type { ApiClient } from './client.ts';
@@ -28,7 +29,8 @@ export function addVmCommands(cli: Command): void {
     .action((vm: string, _options, self: Command) =>
       run(self, async (client, { json, gateways }) => {
         const detail = await client.get<VmDetail>(`${vmPath(vm)}${gateways ? '?gateways=true' : ''}`);
-        print(json ? JSON.stringify(detail) : vmText(detail));
+        const memory = await hostMemory(client, detail.host);
+        print(json ? JSON.stringify({ ...detail, hostMemory: memory }) : vmText(detail, memory));
       }),
     );
 
@@ -95,4 +97,9 @@ function errorOf(wanted: 'park' | 'unpark', { kind, status, error }: Operation):
   if (status === 'unwound' && kind === 'park' && wanted === 'unpark') return null;
   if (status === 'stuck') return new SeamlessError('VM_STUCK', error?.message ?? 'The operation is stuck');
   return error ? SeamlessError.fromBody(error) : new SeamlessError('ABORTED', `The ${kind} has ${status}`);
+}
+
+/** Beside the VM, since its memory is a share of it; a host that can't be asked now spoils nothing. */
+function hostMemory(client: ApiClient, host: string): Promise<HostMemory | null> {
+  return client.get<HostMemory>(`/v1/hosts/${encodeURIComponent(host)}/memory`).catch(() => null);
 }

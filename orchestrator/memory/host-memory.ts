@@ -25,6 +25,18 @@ export interface HostMemoryBook {
   turnDone(vm: string): void;
 }
 
+/** The book of each host, opened when it is first asked for; hosts come and go. */
+export function hostMemoryBooks(transportOf: (host: string) => HostTransport | undefined) {
+  const books = new WeakMap<HostTransport, HostMemoryBook>();
+  return (host: string): HostMemoryBook | undefined => {
+    const transport = transportOf(host);
+    if (!transport) return undefined;
+    const book = books.get(transport) ?? hostMemoryBook(transport);
+    books.set(transport, book);
+    return book;
+  };
+}
+
 export function hostMemoryBook(host: HostTransport): HostMemoryBook {
   const users = new Map<string, MemoryUser>();
   const meminfo = async () => parseMeminfo(await host.readFile('/proc/meminfo'));

@@ -13,6 +13,7 @@ import type { ManagedVm } from '../../../../orchestrator/api/vms.ts';
 import { type ApiClient, apiClient } from '../../../../orchestrator/cli/client.ts';
 import type { VmConfig } from '../../../../orchestrator/config.ts';
 import { explainRoutes } from '../../../../orchestrator/idle/route.ts';
+import { memoryRoutes } from '../../../../orchestrator/memory/route.ts';
 import type { Fleet } from '../../../../orchestrator/registry/fleet.ts';
 import { registryRoutes } from '../../../../orchestrator/registry/routes.ts';
 import { type Journal, openJournal } from '../../../../orchestrator/saga/journal.ts';
@@ -49,6 +50,7 @@ const NO_FLEET = {} as Fleet;
 /** The routes that the service mounts besides, for the document; what they act on is tested elsewhere. */
 const SERVICE_PLUGINS: readonly ApiPlugin[] = [
   (app) => explainRoutes(app, { explain: () => expect.unreachable() }),
+  (app) => memoryRoutes(app, () => undefined),
   (app) => policyRoutes(app, { policy: null, attention: { policyOf: () => null } }, new Map()),
   (app) =>
     webhookRoutes(app, { vms: new Map(), journal: NOTHING_KEPT, log: silentLog, config: {}, cloud: null }),
