@@ -5,7 +5,7 @@
  * more than the journal does. The states of the VMs, the operations of the API and the event stream are all read
  * from it, so there is nothing else to keep in step.
  */
-import { DatabaseSync, type SQLInputValue } from 'node:sqlite';
+import { DatabaseSync, type SQLInputValue, type StatementSync } from 'node:sqlite';
 import { SeamlessError } from '../../common/errors.ts';
 import { pruneJournal, RETENTION, type Retention } from './journal-pruning.ts';
 import type { StepEvent } from './status.ts';
@@ -97,9 +97,14 @@ export function openJournal(path: string, options: JournalOptions = {}): Journal
   const insert = db.prepare(
     'INSERT INTO records (at_ms, vm, saga, step, event, body) VALUES (?, ?, ?, ?, ?, ?)',
   );
+  const statements = new Map<string, StatementSync>();
+  const prepared = (sql: string): StatementSync => {
+    const known = statements.get(sql) ?? db.prepare(sql);
+    statements.set(sql, known);
+    return known;
+  };
   const select = (where: string, ...values: SQLInputValue[]) =>
-    db
-      .prepare(`SELECT * FROM records WHERE ${where}`)
+    prepared(`SELECT * FROM records WHERE ${where}`)
       .all(...values)
       .map(toRecord);
 
