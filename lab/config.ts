@@ -1,6 +1,7 @@
 /** The configuration files of the services in a lab: pure, from the plan. */
 import { join } from 'node:path';
 import { templatesDirectory } from '../template/store.ts';
+import { dockerSocket } from './docker.ts';
 import {
   databaseSocket,
   INTEGRATION_BRIDGE,
@@ -15,6 +16,7 @@ import {
   type LabPlan,
   MANAGEMENT,
   namespacePath,
+  planDocker,
   SINK_NAME,
   TUNNEL_PORT,
   type VmPlan,
@@ -82,7 +84,7 @@ function suspendToDisk(lab: LabPlan, start: readonly string[] | null | undefined
   return start ? { suspendToDisk: { folder: join(lab.diskDirectory, 'saved'), start } } : {};
 }
 
-export function sinkAgentConfig(lab: LabPlan) {
+export function sinkAgentConfig(lab: LabPlan, sink: LabState['sink'] = 'namespaces') {
   return {
     name: SINK_NAME,
     listen: { address: MANAGEMENT.sink, port: AGENT_PORT },
@@ -90,6 +92,7 @@ export function sinkAgentConfig(lab: LabPlan) {
     templatesDir: templatesDirectory(lab.cache),
     stateDir: join(lab.runDirectory, 'sink'),
     cgroupRoot: join(FREEZER_CGROUPS, lab.cgroup),
+    ...(sink === 'docker' ? { runtime: { type: 'docker', socket: dockerSocket(planDocker(lab)) } } : {}),
   };
 }
 

@@ -6,7 +6,6 @@ import { existsSync } from 'node:fs';
 import { mkdir, readdir, readFile, rm, rmdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import Docker from 'dockerode';
 import { SeamlessError } from '../common/errors.ts';
 import { exec } from '../common/exec.ts';
 import { type RunningProcess, readStartTime, startProcess, waitUntilReady } from './processes.ts';
@@ -56,7 +55,7 @@ export async function startDocker(
     log,
   });
   started(running);
-  const docker = new Docker({ socketPath: dockerSocket(plan) });
+  const docker = await clientOf(plan);
   const probe = () =>
     docker.ping().then(
       () => true,
@@ -66,14 +65,32 @@ export async function startDocker(
   return running;
 }
 
+/** Lets a daemon that still answers remove its containers, which leaves less behind than ending them. */
+export async function removeContainers(plan: Pick<DockerPlan, 'runDirectory'>): Promise<void> {
+  const docker = await clientOf(plan);
+  const containers = await docker.listContainers({ all: true }).catch(() => []); // ended by PID then
+  for (const { Id } of containers)
+    await docker
+      .getContainer(Id)
+      .remove({ force: true })
+      .catch(() => {});
+}
+
 /** Ends the daemon with everything that it has started, whatever state it is in; `dataRoot` and `runDirectory` are removed. */
 export async function endDocker(plan: DockerPlan): Promise<void> {
+  await removeContainers(plan);
   await endAll(plan);
   for (const folder of [plan.runDirectory, plan.dataRoot]) {
     await unmountBelow(folder);
     await rm(folder, { recursive: true, force: true });
   }
-  for (const hierarchy of await hierarchies()) await removeTree(join(hierarchy, plan.cgroup));
+  for (const hierarchy of await cgroupHierarchies()) await removeTree(join(hierarchy, plan.cgroup));
+}
+
+/** Loaded only where it is used: it takes a quarter of a second. */
+async function clientOf(plan: Pick<DockerPlan, 'runDirectory'>) {
+  const { default: Docker } = await import('dockerode');
+  return new Docker({ socketPath: dockerSocket(plan) });
 }
 
 async function endAll(plan: DockerPlan): Promise<void> {
@@ -98,14 +115,14 @@ async function processesOf({ netns, cgroup }: DockerPlan): Promise<number[]> {
   const pids: string[] = [];
   const name = netns.slice(netns.lastIndexOf('/') + 1);
   if (existsSync(netns)) pids.push(...(await exec(['ip', 'netns', 'pids', name])).stdout.split('\n'));
-  for (const hierarchy of await hierarchies())
+  for (const hierarchy of await cgroupHierarchies())
     for (const folder of await treeOf(join(hierarchy, cgroup)))
       pids.push(...(await readFile(join(folder, 'cgroup.procs'), 'utf8').catch(() => '')).split('\n'));
   return [...new Set(pids)].filter((pid) => pid !== '').map(Number);
 }
 
 /** Where cgroups are mounted: one hierarchy, or one per controller of v1 and v2 beside them. */
-async function hierarchies(): Promise<string[]> {
+export async function cgroupHierarchies(): Promise<string[]> {
   if (existsSync(join(CGROUPS, 'cgroup.controllers'))) return [CGROUPS];
   return (await readdir(CGROUPS)).map((name) => join(CGROUPS, name));
 }

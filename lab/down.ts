@@ -11,8 +11,9 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { SeamlessError } from '../common/errors.ts';
 import { exec } from '../common/exec.ts';
 import { withLock } from '../template/lock.ts';
+import { cgroupHierarchies, removeContainers } from './docker.ts';
 import { removeNetwork } from './network.ts';
-import { FREEZER_CGROUPS, HOST_NAMES, type LabPlan, MEMORY_CGROUPS, namespacePath } from './plan.ts';
+import { HOST_NAMES, type LabPlan, namespacePath, planDocker } from './plan.ts';
 import { readStartTime, stopProcess } from './processes.ts';
 import { readState } from './state.ts';
 import { removeSwap } from './swap.ts';
@@ -41,12 +42,15 @@ export async function takeDownAlone(lab: LabPlan, report: (line: string) => void
   const state = readState(lab);
   if (state) report('ending services and VMs');
   const vms = new Set(state?.vms.map((vm) => vm.name));
+  if (state?.sink === 'docker') await removeContainers(planDocker(lab));
   for (const running of [...(state?.processes ?? [])].reverse())
     await stopProcess(running, vms.has(running.name) ? 0 : SERVICE_GRACE_MS);
-  const cgroups = [join(MEMORY_CGROUPS, lab.cgroup), join(FREEZER_CGROUPS, lab.cgroup)];
+  // Docker has the sinks' in every one.
+  const cgroups = (await cgroupHierarchies()).map((hierarchy) => join(hierarchy, lab.cgroup));
   await endAll(lab, cgroups);
   for (const cgroup of cgroups) await removeCgroup(cgroup);
   await removeMounts(lab.runDirectory);
+  await removeMounts(lab.diskDirectory);
   await removeNetwork(lab);
   report('removing swap and files');
   await removeSwap(lab);

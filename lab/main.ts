@@ -3,16 +3,17 @@ import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { asSeamlessError, ERRORS, SeamlessError } from '../common/errors.ts';
 import { cacheDirectory } from '../template/store.ts';
+import { dockerSocket } from './docker.ts';
 import { takeDown } from './down.ts';
 import { commandAt, runHere } from './exec.ts';
-import { type LabPlan, planLab, planVms } from './plan.ts';
+import { type LabPlan, planDocker, planLab, planVms } from './plan.ts';
 import { type RunningProcess, stopProcess } from './processes.ts';
 import { serviceNamed, startService } from './services.ts';
 import { type LabState, readState, writeState } from './state.ts';
 import { describeStatus, labStatus } from './status.ts';
 import { bringUp } from './up.ts';
 
-const USAGE = `Usage: scripts/lab up [--vm NAME[:TEMPLATE]]… [--memory MIB] [--native] [--transport local|ssh] [--no-services]
+const USAGE = `Usage: scripts/lab up [--vm NAME[:TEMPLATE]]… [--memory MIB] [--native] [--transport local|ssh] [--sink namespaces|docker] [--no-services]
        scripts/lab exec client|sink|hv|mgmt|vm:NAME -- COMMAND…
        scripts/lab status [--json]
        scripts/lab stop orchestrator|sink-agent [--kill]      (--kill: by SIGKILL, as in a crash)
@@ -30,6 +31,8 @@ async function main(): Promise<number> {
   if (command === 'exec') {
     const [where, ...argv] = rest;
     if (where === undefined || argv.length === 0) throw usage('expected a place and a command');
+    // So that `lab exec sink -- docker ps` finds the lab's own daemon.
+    process.env.DOCKER_HOST = `unix://${dockerSocket(planDocker(lab))}`;
     return runHere(commandAt(lab, stateOf(lab), where, argv));
   }
   if (command === 'stop' || command === 'start') {
@@ -59,6 +62,7 @@ async function main(): Promise<number> {
         services: values['no-services'] !== true,
         native: values.native === true,
         transport: transportOf(values.transport),
+        sink: sinkOf(values.sink ?? process.env.SEAMLESS_SINK),
         report,
         signal: abortOnSignals(),
       });
@@ -92,6 +96,7 @@ function parseArguments() {
         memory: { type: 'string' },
         native: { type: 'boolean' },
         transport: { type: 'string' },
+        sink: { type: 'string' },
         'no-services': { type: 'boolean' },
         json: { type: 'boolean' },
         kill: { type: 'boolean' },
@@ -105,6 +110,11 @@ function parseArguments() {
 function transportOf(value = 'local'): 'local' | 'ssh' {
   if (value === 'local' || value === 'ssh') return value;
   throw usage(`expected --transport local or ssh, got ${value}`);
+}
+
+function sinkOf(value = 'namespaces'): 'namespaces' | 'docker' {
+  if (value === 'namespaces' || value === 'docker') return value;
+  throw usage(`expected --sink namespaces or docker, got ${value}`);
 }
 
 /** Ctrl-C leaves nothing behind either. */

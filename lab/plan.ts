@@ -8,6 +8,7 @@
  */
 import { join } from 'node:path';
 import { SeamlessError } from '../common/errors.ts';
+import type { DockerPlan } from './docker.ts';
 
 export type HostName = 'client' | 'hv' | 'sink' | 'mgmt';
 export const HOST_NAMES: readonly HostName[] = ['client', 'hv', 'sink', 'mgmt'];
@@ -93,6 +94,16 @@ export function planVms(lab: LabPlan, specs: readonly string[], memoryMiB: numbe
   const twice = vms.find((vm, index) => vms.findIndex((other) => other.name === vm.name) !== index);
   if (twice) throw new SeamlessError('REQUEST_INVALID', `expected each VM once, got ${twice.name} twice`);
   return vms;
+}
+
+/** The Docker daemon of the sink server, with `--sink docker`. */
+export function planDocker(lab: LabPlan): DockerPlan {
+  return {
+    dataRoot: join(lab.diskDirectory, 'docker'),
+    runDirectory: join(lab.runDirectory, 'docker'),
+    netns: namespacePath(lab, 'sink'),
+    cgroup: lab.cgroup,
+  };
 }
 
 export function namespacePath(lab: LabPlan, host: HostName): string {

@@ -11,6 +11,8 @@ export interface LabState {
   phase: 'starting' | 'up';
   /** `native`: the VMs are containers on the host's kernel. */
   accel: Accelerator | 'native';
+  /** What the sink server makes sinks in. */
+  sink?: 'namespaces' | 'docker';
   vms: VmPlan[];
   processes: RunningProcess[];
 }

@@ -5,12 +5,13 @@ import { SeamlessError } from '../common/errors.ts';
 import { readTemplate, templateDirectory, templatePaths } from '../template/store.ts';
 import { chooseAccelerator } from './accelerator.ts';
 import { type HostTransports, orchestratorConfig, sinkAgentConfig } from './config.ts';
+import { startDocker } from './docker.ts';
 import { takeDownAlone, withLabLock } from './down.ts';
 import { startHostSsh } from './host-ssh.ts';
 import { makeNetwork } from './network.ts';
 import { startSwitch } from './open-vswitch.ts';
 import { issueCertificate, makeAuthority } from './pki.ts';
-import { type LabPlan, MANAGEMENT, SINK_NAME, type VmPlan } from './plan.ts';
+import { type LabPlan, MANAGEMENT, planDocker, SINK_NAME, type VmPlan } from './plan.ts';
 import { isRunning, type RunningProcess } from './processes.ts';
 import { orchestratorConfigPath, sinkAgentConfigPath, startServices, waitForVmAgent } from './services.ts';
 import { makeSshKeys } from './ssh.ts';
@@ -29,6 +30,8 @@ export interface UpRequest {
   native?: boolean;
   /** How the orchestrator reaches the hosts; `local` unless told. */
   transport?: 'local' | 'ssh';
+  /** What sinks are made in; `namespaces` unless told. */
+  sink?: 'namespaces' | 'docker';
   report: (line: string) => void;
   /** Ends it: what is there so far is taken down. */
   signal: AbortSignal;
@@ -63,6 +66,7 @@ async function build(request: UpRequest): Promise<LabState> {
     format: 1,
     phase: 'starting',
     accel: native ? 'native' : 'tcg',
+    sink: request.sink ?? 'namespaces',
     vms: [...vms],
     processes: [],
   };
@@ -101,6 +105,7 @@ async function build(request: UpRequest): Promise<LabState> {
           waitForBoot(vm, running, either),
     ),
   ]);
+  if (services && state.sink === 'docker') await startDocker(planDocker(lab), signal, started);
   if (services) {
     report('starting the services');
     await startServices(lab, source, started, signal);
@@ -154,7 +159,7 @@ async function sshTransports(
 
 async function writeConfiguration(
   lab: LabPlan,
-  { vms, accel }: LabState,
+  { vms, accel, sink }: LabState,
   commands: ReadonlyMap<string, readonly string[] | null>,
   transports: HostTransports | undefined,
 ): Promise<void> {
@@ -163,5 +168,5 @@ async function writeConfiguration(
     orchestratorConfigPath(lab),
     text(orchestratorConfig(lab, vms, accel, commands, transports)),
   );
-  await writeFile(sinkAgentConfigPath(lab), text(sinkAgentConfig(lab)));
+  await writeFile(sinkAgentConfigPath(lab), text(sinkAgentConfig(lab, sink)));
 }
