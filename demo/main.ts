@@ -14,6 +14,7 @@ const { values: options } = parseArgs({
     json: { type: 'boolean', default: false },
     keep: { type: 'boolean', default: false },
     transport: { type: 'string', default: 'ssh' },
+    sink: { type: 'string', default: 'namespaces' },
   },
 });
 
@@ -25,6 +26,7 @@ try {
   const stage = await prepareStage(say, interrupted.signal, {
     keepLab: options.keep,
     transport: options.transport,
+    sink: options.sink,
   });
   try {
     const report = await playDemo(stage, say, interrupted.signal);

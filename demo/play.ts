@@ -96,7 +96,12 @@ async function playCycle(
   if (quiet.keepalivesAnswered < parkedSeconds - 3) {
     violations.push(`ssh keep-alives while parked: ${quiet.keepalivesAnswered} answered`);
   }
-  const parked = { seconds: to - from, qemuStatus, ...quiet, residentMiB };
+  const containers = await stage.containers();
+  if (containers !== null) say(containers.replace(/^/gm, '  '));
+  if (containers !== null && !containers.includes(stage.vm))
+    violations.push(`expected a container of ${stage.vm} while parked, docker ps says ${containers}`);
+  const docker = containers === null ? {} : { containers };
+  const parked = { seconds: to - from, qemuStatus, ...quiet, residentMiB, ...docker };
 
   const sent = await wake.act();
   const response = await responseMs(stage.wire, stage.tap, sent, WAKE_TIMEOUT_MS);

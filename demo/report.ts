@@ -16,6 +16,8 @@ export interface Cycle {
     arpsAnswered: number;
     keepalivesAnswered: number;
     residentMiB: number;
+    /** With Docker sinks: what `docker ps` said. */
+    containers?: string;
   };
   unpark: {
     cause: string;
@@ -67,6 +69,7 @@ export function renderReport(report: DemoReport): string {
       `  parked in ${seconds(park.ms)}: ${steps(park.steps)}`,
       `  for ${parked.seconds.toFixed(0)} s the VM was ${parked.qemuStatus} (${parked.residentMiB} MiB resident); answered for it: ` +
         `${parked.pingsAnswered} of ${parked.pingsSent} pings, ${parked.arpsAnswered} ARP, ${parked.keepalivesAnswered} ssh keep-alives`,
+      ...(parked.containers?.split('\n').map((line) => `    ${line}`) ?? []),
       `  woken by ${unpark.trigger ? cause(unpark.trigger) : 'seamless unpark'}`,
       `  first reply from the VM after ${unpark.responseMs.toFixed(0)} ms; unparked in ${seconds(unpark.ms)}: ${steps(unpark.steps)}`,
     );

@@ -40,6 +40,8 @@ export interface StageOptions {
   transport?: string;
   /** Without a hypervisor: everything as fast as this machine is, but nothing to swap out. */
   native?: boolean;
+  /** What sinks are made in; else as SEAMLESS_SINK says. */
+  sink?: string;
   /** Leaves the lab up, also after a failure. */
   keepLab?: boolean;
 }
@@ -48,6 +50,8 @@ export interface Stage {
   vm: string;
   address: string;
   accel: string;
+  /** What `docker ps` says on the sink server; null without Docker. */
+  containers(): Promise<string | null>;
   memoryMiB: number;
   /** Value of `$SEAMLESS_DEMO` in the interactive shell. */
   secret: string;
@@ -89,7 +93,9 @@ export async function prepareStage(
   };
   try {
     const size = ['--vm', vm, '--memory', String(memoryMiB)];
-    await labCommand(['up', ...size, '--transport', transport, ...(native ? ['--native'] : [])], signal);
+    const sink = options.sink === undefined ? [] : ['--sink', options.sink];
+    const how = ['--transport', transport, ...(native ? ['--native'] : []), ...sink];
+    await labCommand(['up', ...size, ...how], signal);
     return await setStage({ vm, memoryMiB, workloadMiB }, say, closers, close);
   } catch (thrown) {
     await close();
@@ -166,6 +172,12 @@ async function setStage(
     vm,
     address,
     accel: state.accel,
+    containers: async () => {
+      if (state.sink !== 'docker') return null;
+      const format = 'table {{.ID}}\t{{.Image}}\t{{.Status}}\t{{.Names}}';
+      const ps = [`${scripts}lab`, 'exec', 'sink', '--', 'docker', 'ps', '--format', format] as const;
+      return (await exec(ps)).stdout;
+    },
     memoryMiB,
     secret,
     service,

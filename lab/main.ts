@@ -6,7 +6,7 @@ import { cacheDirectory } from '../template/store.ts';
 import { dockerSocket } from './docker.ts';
 import { takeDown } from './down.ts';
 import { commandAt, runHere } from './exec.ts';
-import { type LabPlan, planDocker, planLab, planVms } from './plan.ts';
+import { type LabPlan, planDocker, planLab, planVms, sinkRuntime } from './plan.ts';
 import { type RunningProcess, stopProcess } from './processes.ts';
 import { serviceNamed, startService } from './services.ts';
 import { type LabState, readState, writeState } from './state.ts';
@@ -62,7 +62,7 @@ async function main(): Promise<number> {
         services: values['no-services'] !== true,
         native: values.native === true,
         transport: transportOf(values.transport),
-        sink: sinkOf(values.sink ?? process.env.SEAMLESS_SINK),
+        sink: values.sink === undefined ? sinkRuntime(process.env) : sinkOf(values.sink),
         report,
         signal: abortOnSignals(),
       });
@@ -112,7 +112,7 @@ function transportOf(value = 'local'): 'local' | 'ssh' {
   throw usage(`expected --transport local or ssh, got ${value}`);
 }
 
-function sinkOf(value = 'namespaces'): 'namespaces' | 'docker' {
+function sinkOf(value: string): 'namespaces' | 'docker' {
   if (value === 'namespaces' || value === 'docker') return value;
   throw usage(`expected --sink namespaces or docker, got ${value}`);
 }

@@ -96,6 +96,11 @@ export function planVms(lab: LabPlan, specs: readonly string[], memoryMiB: numbe
   return vms;
 }
 
+/** What sinks are made in, unless a command says it: SEAMLESS_SINK. */
+export function sinkRuntime(env: NodeJS.ProcessEnv): 'namespaces' | 'docker' {
+  return env.SEAMLESS_SINK === 'docker' ? 'docker' : 'namespaces';
+}
+
 /** The Docker daemon of the sink server, with `--sink docker`. */
 export function planDocker(lab: LabPlan): DockerPlan {
   return {

@@ -51,6 +51,7 @@ export interface WakeCounts {
 
 /** Within this time of the unpark the first look is taken, or fails. */
 const FIRST_LOOK_MS = 30_000;
+const LOST = 'its sink was lost, so it came back as it was when it was parked';
 
 /** @param records of the unpark's saga; @returns null when it is no unpark */
 export function wakeReport(
@@ -68,7 +69,7 @@ export function wakeReport(
     operation: operation.id,
     at: wake.at ?? operation.startedAt,
     cause: wake.cause,
-    line: wakeLine(wake),
+    line: lostSink(records) ? `${wakeLine(wake)}; ${LOST}` : wakeLine(wake),
     rule: trigger?.rule ?? null,
     reason,
     call,
@@ -78,6 +79,16 @@ export function wakeReport(
     verdict: (judged?.verdict as Verdict | undefined) ?? unjudged(records, wake, operation, nowMs),
     because: (judged?.because as string[] | undefined) ?? [],
   };
+}
+
+/** The sink was killed behind our back, and what its processes did there is gone. */
+function lostSink(records: readonly JournalRecord[]): boolean {
+  return records.some(
+    ({ event, step, body }) =>
+      step === 'freeze' &&
+      event === 'succeeded' &&
+      (body.output as { lost?: true } | undefined)?.lost === true,
+  );
 }
 
 /** A wake by hand or ahead of its use is not judged, nor one that failed, nor one of before anybody watched. */

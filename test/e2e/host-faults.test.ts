@@ -11,7 +11,7 @@ import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { takeDown } from '../../lab/down.ts';
 import type { SwitchHost } from '../../lab/open-vswitch.ts';
-import { namespacePath, planLab, planVms } from '../../lab/plan.ts';
+import { namespacePath, planLab, planVms, sinkRuntime } from '../../lab/plan.ts';
 import { sshConfigPath } from '../../lab/ssh.ts';
 import { readState } from '../../lab/state.ts';
 import { bringUp } from '../../lab/up.ts';
@@ -90,7 +90,16 @@ let atRest: Awaited<ReturnType<typeof traces>>;
 
 beforeAll(async () => {
   const signal = AbortSignal.timeout(300_000);
-  const up = { lab, vms, source: SOURCE, services: true, native: true, report: say, signal };
+  const up = {
+    lab,
+    vms,
+    source: SOURCE,
+    services: true,
+    sink: sinkRuntime(process.env),
+    native: true,
+    report: say,
+    signal,
+  };
   await takeDown(lab, () => {}); // what a killed run left
   await bringUp({ ...up, transport: 'ssh' });
   await configure({ persistMs: PERSIST_MS });

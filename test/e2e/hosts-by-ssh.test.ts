@@ -8,7 +8,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
 import { takeDown } from '../../lab/down.ts';
-import { planLab, planVms } from '../../lab/plan.ts';
+import { planLab, planVms, sinkRuntime } from '../../lab/plan.ts';
 import { bringUp } from '../../lab/up.ts';
 import type { Config } from '../../orchestrator/config.ts';
 import type { Finding } from '../../orchestrator/doctor/finding.ts';
@@ -26,7 +26,16 @@ const PATIENCE_S = '60';
 
 beforeAll(async () => {
   const signal = AbortSignal.timeout(300_000);
-  const up = { lab, vms, source: SOURCE, services: true, native: true, report: say, signal };
+  const up = {
+    lab,
+    vms,
+    source: SOURCE,
+    services: true,
+    sink: sinkRuntime(process.env),
+    native: true,
+    report: say,
+    signal,
+  };
   await bringUp({ ...up, transport: 'ssh' });
 }, 300_000);
 

@@ -9,7 +9,7 @@ import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { exec } from '../../common/exec.ts';
 import { takeDown } from '../../lab/down.ts';
-import { namespacePath, planLab, planVms } from '../../lab/plan.ts';
+import { namespacePath, planLab, planVms, sinkRuntime } from '../../lab/plan.ts';
 import { sshConfigPath } from '../../lab/ssh.ts';
 import { bringUp } from '../../lab/up.ts';
 import type { Explanation } from '../../orchestrator/idle/explain.ts';
@@ -41,7 +41,16 @@ beforeAll(async () => {
   folder = await mkdtemp(join(tmpdir(), 'slf-policy-'));
   await writeFile(join(folder, 'policy.yaml'), POLICY);
   const signal = AbortSignal.timeout(300_000);
-  await bringUp({ lab, vms, source: SOURCE, services: true, native: true, report: say, signal });
+  await bringUp({
+    lab,
+    vms,
+    source: SOURCE,
+    services: true,
+    sink: sinkRuntime(process.env),
+    native: true,
+    report: say,
+    signal,
+  });
   user = ssh('-tt', 'vm1', 'cat');
   await user.ask('here\n', /here\r\n.*here/s);
   await configure({ policy: join(folder, 'policy.yaml'), sampleMs: 1000 });

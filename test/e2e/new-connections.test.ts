@@ -9,7 +9,7 @@ import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, expect, onTestFinished, test } from 'vitest';
 import { exec } from '../../common/exec.ts';
 import { takeDown } from '../../lab/down.ts';
-import { namespacePath, planLab, planVms } from '../../lab/plan.ts';
+import { namespacePath, planLab, planVms, sinkRuntime } from '../../lab/plan.ts';
 import { orchestratorConfigPath } from '../../lab/services.ts';
 import { bringUp } from '../../lab/up.ts';
 import { type ApiClient, apiClient, findSocket } from '../../orchestrator/cli/client.ts';
@@ -39,7 +39,16 @@ beforeAll(async () => {
   const vms = planVms(lab, [`vm1:${process.env['SEAMLESS_TEST_TEMPLATE'] ?? 'default'}`], 2048);
   const signal = AbortSignal.timeout(300_000);
   const native = process.env['SEAMLESS_TEST_ON'] !== 'qemu';
-  const up = { lab, vms, source: SOURCE, services: true, native, report: say, signal };
+  const up = {
+    lab,
+    vms,
+    source: SOURCE,
+    services: true,
+    sink: sinkRuntime(process.env),
+    native,
+    report: say,
+    signal,
+  };
   const state = await bringUp(up);
   const guest = new Guest(lab, state, 'vm1');
   await guest.write(

@@ -11,7 +11,7 @@ import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { exec } from '../../common/exec.ts';
 import { takeDown } from '../../lab/down.ts';
-import { namespacePath, planLab, planVms } from '../../lab/plan.ts';
+import { namespacePath, planLab, planVms, sinkRuntime } from '../../lab/plan.ts';
 import { bringUp } from '../../lab/up.ts';
 import { cacheDirectory } from '../../template/store.ts';
 import { awaitState, configure, kill, seamless, show, start } from './fixtures/admin.ts';
@@ -34,7 +34,16 @@ let client: Connection;
 beforeAll(async () => {
   profiles = await mkdtemp(join(tmpdir(), 'slf-profiles-'));
   const signal = AbortSignal.timeout(300_000);
-  const up = { lab, vms, source: SOURCE, services: true, native: true, report: say, signal };
+  const up = {
+    lab,
+    vms,
+    source: SOURCE,
+    services: true,
+    sink: sinkRuntime(process.env),
+    native: true,
+    report: say,
+    signal,
+  };
   guest = new Guest(lab, await bringUp(up), 'vm1');
   await guest.write('/srv/poller.pl', await readFile(join(SOURCE, 'test/e2e/fixtures/poller.pl'), 'utf8'));
   await guest.write('/etc/poller.conf', 'first\n');

@@ -8,7 +8,7 @@ import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { exec } from '../../common/exec.ts';
 import { takeDown } from '../../lab/down.ts';
-import { namespacePath, planLab, planVms } from '../../lab/plan.ts';
+import { namespacePath, planLab, planVms, sinkRuntime } from '../../lab/plan.ts';
 import { sshConfigPath } from '../../lab/ssh.ts';
 import { readState } from '../../lab/state.ts';
 import { bringUp } from '../../lab/up.ts';
@@ -29,7 +29,16 @@ let client: Connection;
 
 beforeAll(async () => {
   const signal = AbortSignal.timeout(300_000);
-  const up = { lab, vms, source: SOURCE, services: true, native: true, report: say, signal };
+  const up = {
+    lab,
+    vms,
+    source: SOURCE,
+    services: true,
+    sink: sinkRuntime(process.env),
+    native: true,
+    report: say,
+    signal,
+  };
   const guest = new Guest(lab, await bringUp(up), 'vm1');
   const program = await readFile(join(SOURCE, 'test/e2e/fixtures/chores.pl'), 'utf8');
   await guest.write('/srv/chores.pl', program);

@@ -13,6 +13,8 @@ export interface Daemon {
 }
 
 const ANSWER_MS = 20_000;
+/** For what is only looked up. */
+const LOOK_MS = 5000;
 const NOT_FOUND = 404;
 
 export function connectDaemon(socket: string): Daemon {
@@ -35,11 +37,14 @@ export function connectDaemon(socket: string): Daemon {
   return {
     ask,
     find: <T>(what: string, request: (docker: Docker) => Promise<T>) =>
-      ask<T | null>(what, (engine) =>
-        request(engine).catch((error: EngineError) => {
-          if (error.statusCode === NOT_FOUND) return null;
-          throw error;
-        }),
+      ask<T | null>(
+        what,
+        (engine) =>
+          request(engine).catch((error: EngineError) => {
+            if (error.statusCode === NOT_FOUND) return null;
+            throw error;
+          }),
+        LOOK_MS,
       ),
   };
 }

@@ -65,8 +65,13 @@ export function dockerRuntime({ socket, server, limits, log }: DockerOptions): S
         `Expected the container ${name} to be a sink of ${server}, got a stranger’s; rename it`,
       );
     }
-    await daemon.find(`remove the container ${name}`, (docker) =>
-      docker.getContainer(present.Id).remove({ force: true, v: true }),
+    await daemon.ask(`remove the container ${name}`, (docker) =>
+      docker
+        .getContainer(present.Id)
+        .remove({ force: true, v: true })
+        .catch((error: { statusCode?: number }) => {
+          if (error.statusCode !== 404) throw error; // somebody else was faster
+        }),
     );
   };
 

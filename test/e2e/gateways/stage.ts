@@ -5,7 +5,7 @@
 import { fileURLToPath } from 'node:url';
 import { exec } from '../../../common/exec.ts';
 import { takeDown } from '../../../lab/down.ts';
-import { type LabPlan, namespacePath, planLab, planVms } from '../../../lab/plan.ts';
+import { type LabPlan, namespacePath, planLab, planVms, sinkRuntime } from '../../../lab/plan.ts';
 import { sshConfigPath } from '../../../lab/ssh.ts';
 import { bringUp } from '../../../lab/up.ts';
 import { type ApiClient, apiClient, findSocket } from '../../../orchestrator/cli/client.ts';
@@ -44,7 +44,16 @@ export async function makeStage(
   const vms = planVms(lab, [`${VM}:${templateName()}`], 2048);
   const native = process.env['SEAMLESS_APPS_ON'] !== 'qemu';
   const signal = AbortSignal.timeout(UP_MS);
-  const state = await bringUp({ lab, vms, source: SOURCE, services: true, native, report, signal });
+  const state = await bringUp({
+    lab,
+    vms,
+    source: SOURCE,
+    services: true,
+    sink: sinkRuntime(process.env),
+    native,
+    report,
+    signal,
+  });
   const guest = new Guest(lab, state, VM);
   await guest.stop(units).catch(async (thrown) => {
     await takeDown(lab, report);
