@@ -24,6 +24,7 @@ import { registryRoutes } from './registry/routes.ts';
 import { type Journal, type JournalRecord, openJournal } from './saga/journal.ts';
 import { RETENTION } from './saga/journal-pruning.ts';
 import type { Move } from './vm/driver.ts';
+import { receiverRoutes, startReceivers } from './webhooks/receivers.ts';
 import { webhookRoutes } from './webhooks/routes.ts';
 import { vetoOf } from './webhooks/veto.ts';
 
@@ -96,6 +97,7 @@ export async function startService(options: ServiceOptions): Promise<{ close(): 
     stateOf: (name) => found(vms.get(name)).driver.state.kind,
   };
   const { follow } = followers(vms.values(), cloud?.requests ?? ownRequests(journal), log);
+  const receivers = startReceivers(config.webhooks?.receivers ?? [], journal, log);
   const endPruning = keepPruned(journal, config.journalDays, log);
   // Loaded when it is wanted: it is large.
   const traces = config.otlp ? (await import('./metrics/traces.ts')).startTraces(journal, config.otlp) : null;
@@ -106,6 +108,7 @@ export async function startService(options: ServiceOptions): Promise<{ close(): 
       (app) => explainRoutes(app, attention),
       (app) => policyRoutes(app, { policy, attention }, vms),
       (app) => memoryRoutes(app, bookOf),
+      (app) => receiverRoutes(app, receivers),
       (app) =>
         webhookRoutes(app, {
           ...{ vms, journal, log, cloud, config: config.webhooks ?? {} },
@@ -132,7 +135,7 @@ export async function startService(options: ServiceOptions): Promise<{ close(): 
 
   return {
     async close() {
-      await following?.close();
+      await Promise.all([following?.close(), receivers.close()]);
       await api.close();
       endPruning();
       const attentionEnded = endAttention();

@@ -53,7 +53,7 @@ export function alarmTests(stage: () => Stage): void {
       expect(await serverStatus(cloud, token, serverId)).toBe('ACTIVE');
     });
 
-    test('a plain alarm brings no token, so it is refused, unless it comes by the socket', async () => {
+    test('a plain alarm brings no token, so it is refused', async () => {
       const { tenant } = stage();
       const { url, vm, calls } = await listen(stage());
       await makeAlarm(stage(), tenant, `${url}/v1/webhooks/aodh?action=park`);

@@ -2,6 +2,7 @@
 
 import { afterAll, beforeAll, vi } from 'vitest';
 import { alarmTests } from './alarms.ts';
+import { notificationTests } from './notifications.ts';
 import { powerTests } from './power.ts';
 import { openStage, type Stage } from './stage.ts';
 import { tokenTests } from './tokens.ts';
@@ -17,3 +18,4 @@ afterAll(() => stage?.close());
 tokenTests(() => stage);
 powerTests(() => stage);
 alarmTests(() => stage);
+notificationTests(() => stage);

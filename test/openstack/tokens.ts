@@ -71,7 +71,7 @@ export function tokenTests(stage: () => Stage): void {
 
     test('a Keystone that is not there is said to be unreachable', async () => {
       const nobody = new KeystoneSession({
-        authUrl: 'http://127.0.0.1:9/v3',
+        authUrl: 'http://127.0.0.1:65535/v3',
         credential: { id: 'x', secret: 'x' },
       });
       await expect(nobody.projectId()).rejects.toMatchObject({ code: 'CLOUD_UNREACHABLE' });

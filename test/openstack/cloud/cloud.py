@@ -180,6 +180,7 @@ driver = messagingv2
 lock_path = {STATE}
 """)
     write("aodh.conf", f"""[DEFAULT]
+event_alarm_cache_ttl = 0
 transport_url = rabbit://guest:guest@127.0.0.1:{PORT['rabbit']}/
 log_dir = {LOG}
 [database]

@@ -17,6 +17,7 @@ import { memoryRoutes } from '../../../../orchestrator/memory/route.ts';
 import type { Fleet } from '../../../../orchestrator/registry/fleet.ts';
 import { registryRoutes } from '../../../../orchestrator/registry/routes.ts';
 import { type Journal, openJournal } from '../../../../orchestrator/saga/journal.ts';
+import { receiverRoutes } from '../../../../orchestrator/webhooks/receivers.ts';
 import { webhookRoutes } from '../../../../orchestrator/webhooks/routes.ts';
 import { temporaryFolder } from '../../../unit/orchestrator/saga/suite.ts';
 import { World } from '../../../unit/orchestrator/sagas/world.ts';
@@ -52,6 +53,7 @@ const SERVICE_PLUGINS: readonly ApiPlugin[] = [
   (app) => explainRoutes(app, { explain: () => expect.unreachable() }),
   (app) => memoryRoutes(app, () => undefined),
   (app) => policyRoutes(app, { policy: null, attention: { policyOf: () => null } }, new Map()),
+  (app) => receiverRoutes(app, { status: () => [] }),
   (app) =>
     webhookRoutes(app, { vms: new Map(), journal: NOTHING_KEPT, log: silentLog, config: {}, cloud: null }),
   (app) => registryRoutes(app, { fleet: NO_FLEET, stateDir: '', examine: async () => [] }),
