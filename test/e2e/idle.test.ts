@@ -94,9 +94,6 @@ test('a connection wakes it, and the grace keeps it awake for twice the window',
   const { state, lastWake } = await show('vm1');
   expect(state).toBe('awake');
   expect(lastWake?.cause).toMatch(/^(syn|syscall)$/);
-  await expect
-    .poll(async () => (await explain()).rule, { timeout: 20_000 })
-    .toBe('grace (policy.yaml:4, windowMs)');
   await awaitState('vm1', 'parked', 40_000);
   const parkedAt = (await show('vm1')).lastPark?.startedAt ?? '';
   expect(Date.parse(parkedAt) - Date.parse(lastWake?.at ?? '')).toBeGreaterThanOrEqual(WINDOW_S * 2000 - 100);
