@@ -48,6 +48,8 @@ const ASKING_SHARE = 0.6;
 const MOST_APART_MS = 20;
 /** Calls that may be under way at once; those to VMs that don't answer end after five seconds. */
 const MOST_AT_ONCE = 500;
+/** A VM that does not answer is asked again after so many rounds at the latest. */
+const LONGEST_SILENCE_ROUNDS = 6;
 /** Of a VM that parks: somebody may be there before the window says so. */
 const PARKING_EVERY_MS = 1000;
 /** What was learned since may be lost by a crash. */
@@ -110,6 +112,7 @@ export class Attention {
     }
     // It was away: what it reports next says nothing of the time between.
     if (state === 'parked' || (state === 'awake' && !wasParking)) collector.forget();
+    vm.answered(true, this.#everyMs);
     if (state !== 'unparking') this.#keepSoon(vm);
     if (state === 'parking') this.#watchPark(vm);
   }
@@ -171,7 +174,9 @@ export class Attention {
 
   /** One after the other at even distances, then a moment for the last answers. */
   async #askAll(startedAt: number): Promise<void> {
-    const awake = [...this.#vms.values()].filter((vm) => vm.history.phase === 'awake');
+    const awake = [...this.#vms.values()].filter(
+      (vm) => vm.history.phase === 'awake' && vm.askAgainAt <= startedAt,
+    );
     const apartMs = Math.min(MOST_APART_MS, (this.#everyMs * ASKING_SHARE) / Math.max(awake.length, 1));
     const answers: Promise<void>[] = [];
     const askedUntil = startedAt + this.#everyMs * (ASKING_SHARE + 0.2);
@@ -197,7 +202,7 @@ export class Attention {
     vm.isAsked = true;
     this.#asking++;
     try {
-      await vm.collector.collect(vm.vm.source, vm.policy);
+      vm.answered(await vm.collector.collect(vm.vm.source, vm.policy), this.#everyMs);
     } finally {
       this.#asking--;
       vm.isAsked = false;
@@ -286,6 +291,9 @@ class Watched {
   readonly vm: Attended;
   readonly collector: Collector;
   isAsked = false;
+  /** By the monotonic clock. */
+  askAgainAt = 0;
+  #silences = 0;
   keptAt: number;
   readonly #file: AttentionDeps['policy'];
   #identity: VmIdentity;
@@ -317,6 +325,13 @@ class Watched {
       this.#document = document;
     }
     return this.#policy;
+  }
+
+  /** Who does not answer is asked less and less, so that many of them don't take the others' turns. It is not known, hence busy, meanwhile. */
+  answered(did: boolean, everyMs: number): void {
+    this.#silences = did ? 0 : this.#silences + 1;
+    const rounds = did ? 0 : Math.min(2 ** (this.#silences - 1), LONGEST_SILENCE_ROUNDS) - 1;
+    this.askAgainAt = rounds > 0 ? performance.now() + (rounds - 0.5) * everyMs : 0;
   }
 
   setMetadata(metadata: Record<string, string>): void {

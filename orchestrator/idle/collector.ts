@@ -34,14 +34,15 @@ export class Collector {
     this.history = VmHistory.restore(now, phase, kept, new Runs(USUAL_RUNS));
   }
 
-  /** Asks all sources, and enters what they say. Never throws. */
-  async collect(source: ReportSource, policy: Policy): Promise<void> {
+  /** Asks all sources, and enters what they say. Gives whether the guest said anything; never throws. */
+  async collect(source: ReportSource, policy: Policy): Promise<boolean> {
     const signal = AbortSignal.timeout(ANSWER_WITHIN_MS);
     const asked = [source.guest(signal), source.network(signal), source.hypervisor(signal)];
     const [guest, network, hypervisor] = (await Promise.allSettled(asked)).map((result) =>
       result.status === 'fulfilled' ? result.value : null,
     );
     this.enter(readReport(guest, network, hypervisor, Date.now(), performance.now()), policy);
+    return guest !== null;
   }
 
   enter(reading: Reading, policy: Policy): void {

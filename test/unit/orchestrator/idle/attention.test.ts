@@ -167,6 +167,20 @@ test('one that never answers holds up nobody', async () => {
   expect(silent.asked).toBe(1);
 });
 
+test('one that does not answer is asked less and less, and at once again when it does', async () => {
+  const guest = new Guest();
+  guest.answer = () => null;
+  attend({ guest });
+  const live = new Guest();
+  const { driver } = attend({ guest: live, windowMs: 40 * EVERY_MS });
+  await until(() => expect(driver.done).toEqual(['park']));
+  expect(guest.asked).toBeLessThan(live.asked / 2);
+  guest.answer = (report) => report;
+  const asked = guest.asked;
+  await rounds(guest, 10);
+  expect(guest.asked).toBeGreaterThan(asked + 10);
+});
+
 test('who types while the VM parks takes the park back, and the VM has a grace', async () => {
   const { driver, guest, attention } = attend();
   await until(() => expect(driver.state.kind).toBe('parking'));

@@ -253,6 +253,61 @@ describe('after a wake', () => {
   });
 });
 
+describe('a VM that can’t be parked', () => {
+  const ERROR = { code: 'VM_UNPARKABLE', message: 'it maps /dev/kvm' };
+
+  test('is tried again after a window, then after twice as long each time, up to an hour', () => {
+    const { history, now } = watched(30 * MINUTE);
+    const pauses = Array.from({ length: 5 }, () => {
+      history.refused(ERROR, now, POLICY);
+      return decide(history, POLICY, now).recheckAt - now;
+    });
+    expect(pauses).toEqual([15, 30, 60, 60, 60].map((minutes) => minutes * MINUTE));
+    expect(decide(history, POLICY, now)).toMatchObject({ verdict: 'keep', rule: 'refused', setting: null });
+    expect(history.wakes).toEqual([]);
+  });
+
+  test('is no reason for anything else: where it was not to be parked it is kept as before', () => {
+    const rng = random(5);
+    let refused = 0;
+    for (let round = 0; round < 200; round++) {
+      const noisyMs = rng.between(0, 30) * MINUTE;
+      const { history, now } = watched(30 * MINUTE, {
+        valuesAt: (at) => (at < START + noisyMs ? randomValues(rng) : QUIET),
+      });
+      const before = decide(history, POLICY, now);
+      history.refused(ERROR, now, POLICY);
+      const after = decide(history, POLICY, now);
+      if (before.verdict === 'park') {
+        refused++;
+        expect(after).toMatchObject({ verdict: 'keep', rule: 'refused' });
+      } else expect(after).toEqual(before);
+    }
+    expect(refused).toBeGreaterThan(20);
+  });
+
+  test('is forgotten when a park goes well', () => {
+    const { history, now } = watched(30 * MINUTE);
+    history.refused(ERROR, now, POLICY);
+    history.moved('parking', now);
+    history.moved('awake', now, null);
+    expect(history).toMatchObject({ wakes: [], refusal: { times: 1 } });
+    history.moved('parking', now);
+    history.moved('parked', now);
+    expect(history.refusal).toBeNull();
+  });
+});
+
+test('a timer whose wake failed is still due', () => {
+  const timers = [{ name: 'backup.timer', atMs: START + HOUR }];
+  const { history, now } = watched(30 * MINUTE, { timers });
+  history.moved('parking', now);
+  history.moved('parked', now);
+  history.moved('moving', START + HOUR - MINUTE, 'timer');
+  history.moved('parked', START + HOUR + MINUTE);
+  expect(decide(history, POLICY, START + HOUR + MINUTE)).toMatchObject({ verdict: 'wake', rule: 'timer' });
+});
+
 describe('a VM that is parking', () => {
   test('is taken back by traffic that comes meanwhile', () => {
     const { history, now } = watched(30 * MINUTE);
