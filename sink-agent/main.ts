@@ -60,10 +60,6 @@ async function main(): Promise<void> {
     log,
   });
   log.info('agent.listening', { address: config.listen.address, port: server.port });
-  for (const template of await templates.list())
-    runtime
-      .offer(template)
-      .catch((error: unknown) => log.warn('runtime.offer', { template: template.id, error }));
   for (const signal of ['SIGTERM', 'SIGINT'] as const) {
     process.once(signal, () => {
       log.info('agent.ending', { signal });

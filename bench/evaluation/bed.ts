@@ -38,6 +38,8 @@ export interface BedRequest {
   count?: number;
   memoryMiB?: number;
   template?: string;
+  /** What sinks are made in. */
+  sink?: 'namespaces' | 'docker';
 }
 
 export const SOURCE = fileURLToPath(new URL('../..', import.meta.url));
@@ -58,14 +60,15 @@ export async function makeTemplate(report: (line: string) => void): Promise<void
 /** Brings `count` VMs up, with none of the applications running. */
 export async function makeBed(
   kind: BedKind,
-  { count = 1, memoryMiB = 2048, template = TEMPLATE }: BedRequest = {},
+  { count = 1, memoryMiB = 2048, template = TEMPLATE, sink = 'namespaces' }: BedRequest = {},
 ): Promise<Bed> {
   const lab = benchLab();
   const names = Array.from({ length: count }, (_, index) => `vm${index + 1}:${template}`);
   const vms = planVms(lab, names, memoryMiB);
   const signal = AbortSignal.timeout(UP_MS);
   const native = kind === 'native';
-  const state = await bringUp({ lab, vms, source: SOURCE, services: true, native, report: quiet, signal });
+  const up = { lab, vms, source: SOURCE, services: true, native, sink };
+  const state = await bringUp({ ...up, report: quiet, signal });
   const down = () => takeDown(lab, quiet);
   const bed: Bed = {
     kind,

@@ -9,6 +9,7 @@ import { figure33 } from './figure-3.3.ts';
 import { filterCost, idleScale } from './others.ts';
 import { writePage } from './page.ts';
 import { PARTS, type Part, type Result, thisMachine, writeResult } from './results.ts';
+import { sinkRuntimes } from './runtimes.ts';
 import { table31 } from './table-3.1.ts';
 
 const USAGE = `Usage: scripts/bench PART… [--quick] [--json] [--runs N] [--only APPLICATION,…] [--no-page]
@@ -29,6 +30,7 @@ const MEASURE: Partial<Record<Part, (request: Request) => Promise<Measured>>> = 
   'table-3.1': ({ quick, runs, only }) => table31({ runs: runs ?? (quick ? 1 : 5), only }),
   'figure-3.2': (request) => figure32(request),
   'figure-3.3': (request) => figure33(request),
+  'sink-memory': ({ quick }) => sinkRuntimes(quick),
   filter: ({ quick }) => filterCost(quick),
   'idle-scale': ({ quick }) => idleScale(quick),
 };

@@ -7,6 +7,7 @@ import { join } from 'node:path';
 import { renderFigure32 } from './page/figure-3.2.ts';
 import { renderFigure33 } from './page/figure-3.3.ts';
 import { renderFilter, renderIdleScale } from './page/others.ts';
+import { renderRuntimes } from './page/runtimes.ts';
 import { renderTable31 } from './page/table-3.1.ts';
 import { draw, type Plot } from './plots.ts';
 import { PARTS, type Part, type Result, readResult } from './results.ts';
@@ -27,6 +28,7 @@ const RENDER: Partial<Record<Part, Renderer>> = {
   'table-3.1': renderTable31,
   'figure-3.2': renderFigure32,
   'figure-3.3': renderFigure33,
+  'sink-memory': renderRuntimes,
   filter: renderFilter,
   'idle-scale': renderIdleScale,
 };

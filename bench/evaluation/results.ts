@@ -10,6 +10,7 @@ export const PARTS = [
   'figure-3.3',
   'table-3.2',
   'switch',
+  'sink-memory',
   'filter',
   'idle-scale',
 ] as const;

@@ -56,6 +56,8 @@ export function parkSaga(ports: Ports): SagaDefinition<ParkState> {
       { name: 'admit', timeoutMs: 20_000, do: (_state, context) => admit(ports, context), undo: null },
       {
         name: 'prepare',
+        // A sink server with Docker imports a template at its first sink. Nothing is held meanwhile.
+        timeoutMs: 90_000,
         async do(state, { signal }) {
           const { port } = await sinkAgent.call(
             'prepare',
@@ -67,7 +69,7 @@ export function parkSaga(ports: Ports): SagaDefinition<ParkState> {
               connections: state.connections ?? { acceptPorts: [], healthChecks: [] },
               allow: state.allow ?? [],
             },
-            { signal },
+            { signal, timeoutMs: 80_000 },
           );
           return { sinkPort: port };
         },

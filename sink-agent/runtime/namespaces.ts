@@ -19,7 +19,6 @@ const READY_MS = 10_000;
 /** @param mountPoint an empty folder, made here; each sink mounts there in its own namespace. */
 export function namespacesRuntime(mountPoint: string): SinkRuntime {
   return {
-    async offer() {},
     async create(plan) {
       const { cgroup } = plan;
       await mkdir(mountPoint, { recursive: true, mode: 0o700 });

@@ -28,8 +28,6 @@ export interface Sandbox {
 }
 
 export interface SinkRuntime {
-  /** What a template needs once and beforehand, so that its first sink need not wait for it. */
-  offer(template: SinkTemplate): Promise<void>;
   /** Makes the container. On failure nothing is left. */
   create(plan: SandboxPlan): Promise<Sandbox>;
   /** Ends every process of the container and removes what the host holds of it; Safe to repeat. */

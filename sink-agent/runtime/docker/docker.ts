@@ -76,9 +76,6 @@ export function dockerRuntime({ socket, server, limits, log }: DockerOptions): S
   };
 
   return {
-    async offer(template) {
-      await images.ensure(template);
-    },
     async create(plan) {
       await mkdir(plan.images, { recursive: true, mode: 0o700 });
       await removeContainer(plan.vm); // of a sink whose end the engine did not hear of

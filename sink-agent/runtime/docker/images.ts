@@ -15,9 +15,14 @@ export const TEMPLATE_LABEL = 'seamless.template';
 /** Characters of a template's id in the tag, which `docker ps` shows; the label has all of it. */
 const TAG_CHARS = 12;
 const IMPORT_MS = 10 * 60_000;
+/** The orchestrator waits half as long again for a sink to be made, and a park that is taken back waits for its end. */
+const WAIT_MS = 50_000;
 
 export interface TemplateImages {
-  /** The id of the image of `template`, imported now when it is not there. `TEMPLATE_MISMATCH` for one of another template. */
+  /**
+   * The id of the image of `template`, imported now when it is not there. `TEMPLATE_MISMATCH` for one of another template; `AGENT_REFUSED`
+   * when the import takes longer than who asks may wait: it goes on, and the next one finds it.
+   */
   ensure(template: SinkTemplate): Promise<string>;
 }
 
@@ -37,17 +42,26 @@ export function templateImages(daemon: Daemon): TemplateImages {
   return {
     ensure(template) {
       // Two sinks at once must not import twice; what is there is looked at again each time.
-      const running = imports.get(template.id);
-      if (running) return running;
-      const started = ensure(template).finally(() => imports.delete(template.id));
-      imports.set(template.id, started);
-      return started;
+      const running = imports.get(template.id) ?? ensure(template).finally(() => imports.delete(template.id));
+      imports.set(template.id, running);
+      return inTime(running, template.id);
     },
   };
 }
 
 export function tagOf(templateId: string): string {
   return `${REPOSITORY}:${templateId.slice(0, TAG_CHARS)}`;
+}
+
+async function inTime(image: Promise<string>, templateId: string): Promise<string> {
+  const late = Promise.withResolvers<never>();
+  const refusal = `The container engine still imports ${tagOf(templateId)}; park again when \`docker images\` shows it`;
+  const timer = setTimeout(() => late.reject(new SeamlessError('AGENT_REFUSED', refusal)), WAIT_MS);
+  try {
+    return await Promise.race([image, late.promise]);
+  } finally {
+    clearTimeout(timer);
+  }
 }
 
 async function find(daemon: Daemon, templateId: string): Promise<string | null> {
