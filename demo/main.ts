@@ -2,12 +2,20 @@
  * The main job, real in every part: a VM with users on it is parked three times and comes back by a typed command,
  * by a new login, and by the command line. Everything reported was measured in this run; what a client should not have
  * noticed and did is a violation, and makes the exit status 1.
+ *
+ * With `--auto` nobody gives an order: the service finds the VM idle by itself.
  */
 import { parseArgs } from 'node:util';
 import { asSeamlessError, ERRORS } from '../common/errors.ts';
+import { playAuto } from './auto.ts';
+import { EMULATED, NATIVE, type Pace } from './auto-policy.ts';
+import { renderAuto } from './auto-report.ts';
 import { playDemo } from './play.ts';
 import { renderReport } from './report.ts';
-import { prepareStage } from './stage.ts';
+import { prepareStage, type Stage } from './stage.ts';
+
+/** It is the host's memory here, and nothing is reclaimed. */
+const NATIVE_WORKLOAD_MIB = 16;
 
 const { values: options } = parseArgs({
   options: {
@@ -15,6 +23,8 @@ const { values: options } = parseArgs({
     keep: { type: 'boolean', default: false },
     transport: { type: 'string', default: 'ssh' },
     sink: { type: 'string', default: 'namespaces' },
+    auto: { type: 'boolean', default: false },
+    native: { type: 'boolean', default: false },
   },
 });
 
@@ -22,15 +32,24 @@ const say = (text: string) => process.stderr.write(`${text}\n`);
 const interrupted = new AbortController();
 for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => interrupted.abort());
 
+if (options.native && !options.auto) {
+  say('demo: --native goes with --auto');
+  process.exit(ERRORS.REQUEST_INVALID.exit);
+}
+
 try {
+  const pace = options.native ? NATIVE : EMULATED;
   const stage = await prepareStage(say, interrupted.signal, {
     keepLab: options.keep,
     transport: options.transport,
     sink: options.sink,
+    native: options.native,
+    ...(options.native ? { workloadMiB: NATIVE_WORKLOAD_MIB } : {}),
+    ...(options.auto ? { sampleMs: pace.sampleMs } : {}),
   });
   try {
-    const report = await playDemo(stage, say, interrupted.signal);
-    process.stdout.write(options.json ? `${JSON.stringify(report)}\n` : `${renderReport(report)}\n`);
+    const [report, text] = options.auto ? await auto(stage, pace) : await byOrder(stage);
+    process.stdout.write(`${options.json ? JSON.stringify(report) : text}\n`);
     process.exitCode = report.violations.length === 0 ? 0 : 1;
   } finally {
     await stage.close();
@@ -41,4 +60,14 @@ try {
   say(`demo: ${error.message}\n  ${ERRORS[error.code].next}${output ? `\n${output}` : ''}`);
   if (error.code === 'INTERNAL') say(error.stack ?? '');
   process.exitCode = ERRORS[error.code].exit;
+}
+
+async function byOrder(stage: Stage) {
+  const report = await playDemo(stage, say, interrupted.signal);
+  return [report, renderReport(report)] as const;
+}
+
+async function auto(stage: Stage, pace: Pace) {
+  const report = await playAuto(stage, pace, say, interrupted.signal);
+  return [report, renderAuto(report)] as const;
 }

@@ -1,8 +1,9 @@
 /** The three cycles, and what they are judged by. */
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Packet } from './capture.ts';
-import { quietFacts, responseMs, wireFacts } from './observe.ts';
-import type { ClientReport, Cycle, DemoReport } from './report.ts';
+import { clientReports } from './client-reports.ts';
+import { quietFacts, responseMs } from './observe.ts';
+import type { Cycle, DemoReport } from './report.ts';
 import { type OperationView, view } from './service.ts';
 import type { Stage } from './stage.ts';
 
@@ -37,26 +38,8 @@ export async function playDemo(
     await stage.echo.send(WAKE_TIMEOUT_MS);
     violations.push(...(await sshFaults(stage, sshBefore)));
   }
-  violations.push(...stage.echo.faults());
-  const clients = stage.clients.map((client): ClientReport => {
-    const { name, kind, linesSent } = client;
-    const facts = wireFacts(stage.wire.packets, stage.address, client.port);
-    return { name, kind, linesSent, linesReceived: client.linesReceived(), ...facts };
-  });
-  for (const client of stage.clients) {
-    if (client.terminal.exited !== null) violations.push(`${client.name}: ended (${client.terminal.exited})`);
-  }
-  for (const client of clients) {
-    const { name, kind, resets, fins, reconnects, linesSent, linesReceived } = client;
-    if (resets + fins + reconnects > 0) {
-      violations.push(
-        `${name}: ${resets} resets, ${fins} FINs, ${reconnects} reconnects reached it; expected none`,
-      );
-    }
-    if (kind !== 'ping' && linesReceived !== linesSent) {
-      violations.push(`${name}: ${linesReceived} of ${linesSent} lines were answered`);
-    }
-  }
+  const { reports: clients, faults } = clientReports(stage);
+  violations.push(...faults);
   const vm = { name: stage.vm, accel: stage.accel, memoryMiB: stage.memoryMiB, residentAwakeMiB };
   const residentParkedMiB = Math.max(...cycles.map((cycle) => cycle.parked.residentMiB));
   return { vm: { ...vm, residentParkedMiB }, cycles, clients, violations };

@@ -6,13 +6,27 @@ import type { VmDetail } from '../orchestrator/api/vms.ts';
 import type { Operation } from '../orchestrator/vm/operation.ts';
 
 /** What the demo reads of an operation; see orchestrator/vm/operation.ts. */
-export type OperationView = Pick<Operation, 'id' | 'kind' | 'status' | 'cause' | 'trigger'> & {
+export type OperationView = Pick<
+  Operation,
+  'id' | 'kind' | 'status' | 'cause' | 'rule' | 'trigger' | 'startedAt' | 'endedAt'
+> & {
   ms: number;
   steps: { name: string; ms: number }[];
 };
 
 export type TriggerView = NonNullable<Operation['trigger']>;
 export type VmView = Pick<VmDetail, 'name' | 'state' | 'qemuStatus' | 'residentBytes' | 'lastUnpark'>;
+
+/** What the demo reads of an explanation; see docs/policy.md. */
+export interface Explained {
+  state: string;
+  verdict: string;
+  rule: string;
+  signals: { name: string; state: string; value: number | null; threshold: number }[];
+  nextTimer: string | null;
+  lastPark: Operation | null;
+  lastUnpark: Operation | null;
+}
 
 export class Service {
   readonly #command: string;
@@ -35,6 +49,10 @@ export class Service {
     return (await this.#seamless(['show', vm])) as VmView;
   }
 
+  async explain(vm: string): Promise<Explained> {
+    return (await this.#seamless(['explain', vm])) as Explained;
+  }
+
   async #seamless(args: string[]): Promise<unknown> {
     const argv: [string, ...string[]] = [this.#command, '--socket', this.#socket, ...args, '--json'];
     return JSON.parse((await exec(argv, { timeoutMs: 180_000 })).stdout) as unknown;
@@ -46,13 +64,16 @@ function operationOf(reply: unknown): OperationView {
 }
 
 export function view(operation: Operation): OperationView {
-  const { id, kind, status, cause, trigger, ms, steps } = operation;
+  const { id, kind, status, cause, rule, trigger, startedAt, endedAt, ms, steps } = operation;
   return {
     id,
     kind,
     status,
     cause,
+    rule,
     trigger,
+    startedAt,
+    endedAt,
     ms: ms ?? 0,
     steps: steps.map((step) => ({ name: step.name, ms: step.ms ?? 0 })),
   };

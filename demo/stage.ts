@@ -1,6 +1,7 @@
 /** Everything that the demo and the end-to-end tests need around a VM: the lab, captures, clients, a look into the guest. */
 import { randomUUID } from 'node:crypto';
-import { readFile } from 'node:fs/promises';
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
@@ -42,6 +43,8 @@ export interface StageOptions {
   native?: boolean;
   /** What sinks are made in; else as SEAMLESS_SINK says. */
   sink?: string;
+  /** The service has a policy and asks so often; nothing is parked before `setPolicy`. */
+  sampleMs?: number;
   /** Leaves the lab up, also after a failure. */
   keepLab?: boolean;
 }
@@ -75,6 +78,10 @@ export interface Stage {
   /** Resolves when the service no longer says `parked`. */
   unparkStarted(): Promise<void>;
   inVm(argv: string[]): Promise<string>;
+  /** Writes the service's policy, which it takes by itself. */
+  setPolicy(text: string): Promise<void>;
+  /** A command on the client's host. */
+  inClient(argv: [string, ...string[]], timeoutMs: number): Promise<string>;
   close(): Promise<void>;
 }
 
@@ -95,8 +102,10 @@ export async function prepareStage(
     const size = ['--vm', vm, '--memory', String(memoryMiB)];
     const sink = options.sink === undefined ? [] : ['--sink', options.sink];
     const how = ['--transport', transport, ...(native ? ['--native'] : []), ...sink];
-    await labCommand(['up', ...size, ...how], signal);
-    return await setStage({ vm, memoryMiB, workloadMiB }, say, closers, close);
+    const policyFile = options.sampleMs === undefined ? null : await makePolicyFile(closers);
+    const policy = policyFile ? ['--policy', policyFile, '--sample-ms', String(options.sampleMs)] : [];
+    await labCommand(['up', ...size, ...how, ...policy], signal);
+    return await setStage({ vm, memoryMiB, workloadMiB, policyFile }, say, closers, close);
   } catch (thrown) {
     await close();
     throw thrown;
@@ -104,7 +113,12 @@ export async function prepareStage(
 }
 
 async function setStage(
-  { vm, memoryMiB, workloadMiB }: Pick<Required<StageOptions>, 'vm' | 'memoryMiB' | 'workloadMiB'>,
+  {
+    vm,
+    memoryMiB,
+    workloadMiB,
+    policyFile,
+  }: { vm: string; memoryMiB: number; workloadMiB: number; policyFile: string | null },
   say: (text: string) => void,
   closers: (() => Promise<void>)[],
   close: Stage['close'],
@@ -188,6 +202,8 @@ async function setStage(
     idleSsh,
     echo,
     inVm,
+    setPolicy: (text) => writeFile(policyFile ?? '', text),
+    inClient: async (argv, timeoutMs) => (await inClient(argv, timeoutMs)).stdout,
     close,
     residentMiB: () => residentMiB(state.processes.find((process) => process.name.includes(vm))?.pid),
     sshUnit: async () => {
@@ -212,6 +228,15 @@ async function setStage(
       while ((await service.show(vm)).state === 'parked' && Date.now() < deadline) await delay(20);
     },
   };
+}
+
+/** One by which nothing is parked: whoever sets the stage must not be taken for gone. */
+async function makePolicyFile(closers: (() => Promise<void>)[]): Promise<string> {
+  const folder = await mkdtemp(join(tmpdir(), 'seamless-demo-'));
+  closers.push(() => rm(folder, { recursive: true, force: true }));
+  const file = join(folder, 'policy.yaml');
+  await writeFile(file, 'version: 1\ndefaults: { park: never }\n');
+  return file;
 }
 
 /** Says READY when the memory is dirty, so that `systemd-run` returns then; afterwards it does nothing, as an idle program. */

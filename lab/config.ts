@@ -29,12 +29,20 @@ const GUEST_CREDENTIALS = '/run/credentials/seamless-vm-agent.service';
 /** How the orchestrator reaches each host, where that is not directly. */
 export type HostTransports = Record<SwitchHost, { type: 'ssh'; [key: string]: unknown }>;
 
+/** What a lab may be told beside its plan. */
+export interface LabSettings {
+  /** Path of the policy file, and how often the service asks. */
+  policy?: string;
+  sampleMs?: number;
+}
+
 export function orchestratorConfig(
   lab: LabPlan,
   vms: readonly VmPlan[],
   accel: LabState['accel'] = 'tcg',
   commands: ReadonlyMap<string, readonly string[] | null> = new Map(),
   transports?: HostTransports,
+  { policy, sampleMs }: LabSettings = {},
 ) {
   const host = (name: SwitchHost) => ({
     name,
@@ -52,6 +60,8 @@ export function orchestratorConfig(
     tls: tls(lab, 'orchestrator'),
     // Without a hypervisor there is neither balloon nor guest memory to swap out.
     ...(accel === 'native' ? { switchOff: 'ram' } : {}),
+    ...(policy === undefined ? {} : { policy }),
+    ...(sampleMs === undefined ? {} : { sampleMs }),
     hosts: [host('hv'), host('sink')],
     sinks: [
       {

@@ -1,8 +1,9 @@
 /** `scripts/lab up|down|status|exec`: see USAGE. `SEAMLESS_LAB=NAME` works on another lab beside the usual one. */
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import { asSeamlessError, ERRORS, SeamlessError } from '../common/errors.ts';
 import { cacheDirectory } from '../template/store.ts';
+import type { LabSettings } from './config.ts';
 import { dockerSocket } from './docker.ts';
 import { takeDown } from './down.ts';
 import { commandAt, runHere } from './exec.ts';
@@ -14,6 +15,7 @@ import { describeStatus, labStatus } from './status.ts';
 import { bringUp } from './up.ts';
 
 const USAGE = `Usage: scripts/lab up [--vm NAME[:TEMPLATE]]… [--memory MIB] [--native] [--transport local|ssh] [--sink namespaces|docker] [--no-services]
+                       [--policy FILE [--sample-ms N]]
        scripts/lab exec client|sink|hv|mgmt|vm:NAME -- COMMAND…
        scripts/lab status [--json]
        scripts/lab stop orchestrator|sink-agent [--kill]      (--kill: by SIGKILL, as in a crash)
@@ -63,6 +65,7 @@ async function main(): Promise<number> {
         native: values.native === true,
         transport: transportOf(values.transport),
         sink: values.sink === undefined ? sinkRuntime(process.env) : sinkOf(values.sink),
+        settings: settingsOf(values),
         report,
         signal: abortOnSignals(),
       });
@@ -97,6 +100,8 @@ function parseArguments() {
         native: { type: 'boolean' },
         transport: { type: 'string' },
         sink: { type: 'string' },
+        policy: { type: 'string' },
+        'sample-ms': { type: 'string' },
         'no-services': { type: 'boolean' },
         json: { type: 'boolean' },
         kill: { type: 'boolean' },
@@ -115,6 +120,15 @@ function transportOf(value = 'local'): 'local' | 'ssh' {
 function sinkOf(value: string): 'namespaces' | 'docker' {
   if (value === 'namespaces' || value === 'docker') return value;
   throw usage(`expected --sink namespaces or docker, got ${value}`);
+}
+
+/** The service checks both. */
+function settingsOf(values: { policy?: string; 'sample-ms'?: string }): LabSettings {
+  const { policy, 'sample-ms': sampleMs } = values;
+  return {
+    ...(policy === undefined ? {} : { policy: resolve(policy) }),
+    ...(sampleMs === undefined ? {} : { sampleMs: Number(sampleMs) }),
+  };
 }
 
 /** Ctrl-C leaves nothing behind either. */

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { SeamlessError } from '../common/errors.ts';
 import { readTemplate, templateDirectory, templatePaths } from '../template/store.ts';
 import { chooseAccelerator } from './accelerator.ts';
-import { type HostTransports, orchestratorConfig, sinkAgentConfig } from './config.ts';
+import { type HostTransports, type LabSettings, orchestratorConfig, sinkAgentConfig } from './config.ts';
 import { startDocker } from './docker.ts';
 import { takeDownAlone, withLabLock } from './down.ts';
 import { startHostSsh } from './host-ssh.ts';
@@ -32,6 +32,7 @@ export interface UpRequest {
   transport?: 'local' | 'ssh';
   /** What sinks are made in; `namespaces` unless told. */
   sink?: 'namespaces' | 'docker';
+  settings?: LabSettings;
   report: (line: string) => void;
   /** Ends it: what is there so far is taken down. */
   signal: AbortSignal;
@@ -86,7 +87,7 @@ async function build(request: UpRequest): Promise<LabState> {
   const byHost = request.transport === 'ssh' ? await sshTransports(lab, started, signal) : undefined;
   const commands = new Map<string, Awaited<ReturnType<typeof prepareVm>>>();
   for (const vm of vms) commands.set(vm.name, await prepareVm(lab, vm, state.accel));
-  await writeConfiguration(lab, state, commands, byHost);
+  await writeConfiguration(lab, state, commands, byHost, request.settings);
   signal.throwIfAborted();
   report(`booting ${vms.map((vm) => vm.name).join(', ')} (${state.accel}, ${vms[0]?.memoryMiB ?? 0} MiB)`);
   const machines: [VmPlan, RunningProcess][] = [];
@@ -162,11 +163,12 @@ async function writeConfiguration(
   { vms, accel, sink }: LabState,
   commands: ReadonlyMap<string, readonly string[] | null>,
   transports: HostTransports | undefined,
+  settings: LabSettings | undefined,
 ): Promise<void> {
   const text = (value: unknown) => `${JSON.stringify(value, null, 2)}\n`;
   await writeFile(
     orchestratorConfigPath(lab),
-    text(orchestratorConfig(lab, vms, accel, commands, transports)),
+    text(orchestratorConfig(lab, vms, accel, commands, transports, settings)),
   );
   await writeFile(sinkAgentConfigPath(lab), text(sinkAgentConfig(lab, sink)));
 }

@@ -140,7 +140,7 @@ export function manageVm(deps: ManagedVmDeps): RunningVm {
     unpark: { ...unparkSaga(ports), ...persist },
     held: () => network.held(),
     sink: () => deps.sinkAgent.call('status', { vm: vm.name }),
-    reassert: ({ sinkPort, listeners }) => network.toSink(sinkPort, listeners),
+    reassert: ({ sinkPort, listeners, connections }) => network.toSink(sinkPort, listeners, connections),
     outside: outside && { ...outside, forget: (sinkPort) => forgetSink(sinkPort) },
     hypervisorLost: () => hypervisor.loss !== null,
     hostLost: () => vmHost.reachability.loss,

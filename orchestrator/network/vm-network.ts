@@ -30,15 +30,18 @@ export interface VmNetworkDeps {
 
 export function vmNetwork(deps: VmNetworkDeps): VmNetwork & { depth(): Promise<number>; close(): void } {
   const { vm, sink, vmHost, sinkHost } = deps;
-  // Shared with the redirect and the buffer, which read it at each use: the services are known only after a scan.
+  // Shared with the redirect and the buffer, which read them at each use: they are known only after a scan.
   const heldTcpPorts: number[] = [];
+  const healthChecks: string[] = [];
   let connections: NonNullable<VmPlacement['connections']> = [];
-  const { acceptPorts, healthChecks } = connectionPolicy(vm);
-  const holdPorts = (listeners: readonly Listener[]) => {
+  const configured = connectionPolicy(vm);
+  const holdPorts = (listeners: readonly Listener[], policy = configured) => {
+    const { acceptPorts } = policy;
     const ports = listeners
       .filter(({ protocol, port }) => protocol === 'tcp' && !acceptPorts.includes(port))
       .map(({ port }) => port);
     heldTcpPorts.splice(0, heldTcpPorts.length, ...new Set(ports));
+    healthChecks.splice(0, healthChecks.length, ...policy.healthChecks);
     connections = listeners.flatMap(({ port, clients = [] }) => clients.map((client) => ({ port, client })));
   };
   const redirect = (sinkPort: string) =>
@@ -62,7 +65,7 @@ export function vmNetwork(deps: VmNetworkDeps): VmNetwork & { depth(): Promise<n
   });
   let buffer: Promise<PacketBuffer> | null = null;
   const buffered = () => {
-    buffer ??= openBuffer(deps, heldTcpPorts).catch((error) => {
+    buffer ??= openBuffer(deps, heldTcpPorts, healthChecks).catch((error) => {
       buffer = null;
       throw error;
     });
@@ -105,8 +108,8 @@ export function vmNetwork(deps: VmNetworkDeps): VmNetwork & { depth(): Promise<n
     async shut(sinkPort) {
       await redirect(sinkPort).closeSink();
     },
-    async toSink(sinkPort, listeners) {
-      holdPorts(listeners);
+    async toSink(sinkPort, listeners, policy) {
+      holdPorts(listeners, policy);
       await redirect(sinkPort).toSink();
     },
     async toVm(sinkPort) {
@@ -115,8 +118,8 @@ export function vmNetwork(deps: VmNetworkDeps): VmNetwork & { depth(): Promise<n
       const holding = packets.hold().catch(() => packets.arm());
       await redirect(sinkPort).toVm(holding.then(() => watch.stop()));
     },
-    async leadsTo(sinkPort, listeners) {
-      holdPorts(listeners);
+    async leadsTo(sinkPort, listeners, policy) {
+      holdPorts(listeners, policy);
       return (await redirect(sinkPort).stateOnVmBridge()) === 'parked' ? 'sink' : 'vm';
     },
     async held() {
@@ -134,7 +137,11 @@ export function vmNetwork(deps: VmNetworkDeps): VmNetwork & { depth(): Promise<n
   };
 }
 
-async function openBuffer(deps: VmNetworkDeps, heldTcpPorts: readonly number[]): Promise<PacketBuffer> {
+async function openBuffer(
+  deps: VmNetworkDeps,
+  heldTcpPorts: readonly number[],
+  healthChecks: readonly string[],
+): Promise<PacketBuffer> {
   const { vm, vmHost, runDir } = deps;
   const { transport } = vmHost;
   const place = await findTapPlace(transport, vm.tap);
@@ -151,6 +158,6 @@ async function openBuffer(deps: VmNetworkDeps, heldTcpPorts: readonly number[]):
     ...place,
     runDir,
     heldTcpPorts,
-    healthChecks: connectionPolicy(vm).healthChecks,
+    healthChecks,
   });
 }

@@ -244,9 +244,9 @@ async function flip({ network }: Ports, state: ParkState): Promise<undefined> {
   const sinkPort = given(state.sinkPort, 'sinkPort');
   const listeners = given(state.listeners, 'listeners');
   try {
-    await network.toSink(sinkPort, listeners);
+    await network.toSink(sinkPort, listeners, state.connections);
   } catch (cause) {
-    const where = await network.leadsTo(sinkPort, listeners).catch((unknown) => {
+    const where = await network.leadsTo(sinkPort, listeners, state.connections).catch((unknown) => {
       throw inDoubt('The flows may lead to the sink or to the VM: the bridge does not answer', unknown);
     });
     if (where === 'vm') throw cause;

@@ -74,12 +74,23 @@ export interface VmNetwork {
   unplug(sinkPort: string): Promise<void>;
   /** Closes the sink's port in both directions, whatever a flip that failed has left. */
   shut(sinkPort: string): Promise<void>;
-  /** All traffic to the sink, except connection requests to `listeners`, which wait at the VM's port. */
-  toSink(sinkPort: string, listeners: readonly Listener[]): Promise<void>;
+  /**
+   * All traffic to the sink, except connection requests to `listeners`, which wait at the VM's port.
+   * @param connections which of them reach the sink all the same, as its gate was told; the configuration's unless told
+   */
+  toSink(
+    sinkPort: string,
+    listeners: readonly Listener[],
+    connections: ConnectionPolicy | undefined,
+  ): Promise<void>;
   /** All traffic to the VM's port, the sink's port closed. */
   toVm(sinkPort: string): Promise<void>;
   /** Where the flows lead now; throws when the bridge can't be asked. */
-  leadsTo(sinkPort: string, listeners: readonly Listener[]): Promise<'vm' | 'sink'>;
+  leadsTo(
+    sinkPort: string,
+    listeners: readonly Listener[],
+    connections: ConnectionPolicy | undefined,
+  ): Promise<'vm' | 'sink'>;
   held(): Promise<Held>;
   /** What the VM and its sink have sent into their bridges so far; null for one whose port is not there. */
   sent(sinkPort: string): Promise<{ vm: Sent | null; sink: Sent | null }>;

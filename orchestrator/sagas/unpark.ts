@@ -17,7 +17,7 @@
  */
 import { asSeamlessError, SeamlessError } from '../../common/errors.ts';
 import type { Listener } from '../../criu/manifest.ts';
-import type { SinkStatus } from '../../sink-agent/api.ts';
+import type { ConnectionPolicy, SinkStatus } from '../../sink-agent/api.ts';
 import { inDoubt, type SagaDefinition, type StepContext } from '../saga/definition.ts';
 import type { Wake } from '../vm/state.ts';
 import type { Ports } from './ports.ts';
@@ -29,6 +29,7 @@ export interface UnparkState {
   parkImageId: string;
   sinkPort: string;
   listeners: Listener[];
+  connections?: ConnectionPolicy;
   wake: Wake;
   /** The sink is lost: `imageId` is the park's, and there is no going back. */
   lost?: true;
@@ -86,9 +87,9 @@ export function unparkSaga(ports: Ports): SagaDefinition<UnparkState> {
         do: (state) => flip(ports, state),
         // The sockets are back (see below), so its stack may have the packets; its processes are still stopped.
         // Nobody is there any more where the sink was: what comes waits for the next attempt.
-        undo: async ({ sinkPort, listeners, lost }) => {
+        undo: async ({ sinkPort, listeners, connections, lost }) => {
           if (lost) return;
-          await network.toSink(sinkPort, listeners);
+          await network.toSink(sinkPort, listeners, connections);
           await network.divert();
         },
       },

@@ -318,8 +318,8 @@ export class VmDriver {
     const event: VmEvent = { type: 'unparkStarted', operation };
     const next = transition(this.#state, event);
     if (next.kind !== 'unparking') throw new SeamlessError('INTERNAL', 'Expected to be unparking');
-    const { imageId: parkImageId, sinkPort, listeners } = next.parked;
-    const input: UnparkState = { imageId: operation, parkImageId, sinkPort, listeners, wake };
+    const { imageId: parkImageId, ...parked } = next.parked;
+    const input: UnparkState = { imageId: operation, parkImageId, ...parked, wake };
     const before = isRecorded ? [] : [this.#wakeRecord(wake, operation)];
     this.#begin('unpark', operation, event, input, { before, note, cause: wake.cause });
     return operation;

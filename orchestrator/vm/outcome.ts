@@ -7,8 +7,8 @@ import type { VmEvent, VmState } from './state.ts';
 
 export function parkEvent(vm: string, outcome: SagaOutcome<ParkState>): VmEvent {
   if (outcome.kind === 'unwound') return { type: 'parkUnwound' };
-  const { imageId, sinkPort = '', listeners = [] } = outcome.state;
-  const parked = { imageId, sinkPort, listeners };
+  const { imageId, sinkPort = '', listeners = [], connections } = outcome.state;
+  const parked = { imageId, sinkPort, listeners, ...(connections ? { connections } : {}) };
   if (outcome.kind === 'succeeded') return { type: 'parkSucceeded', parked };
   // Unwinding: the VM’s image is the good one. Forward: at the flip or after it, so the sink’s processes are.
   return stuckEvent(vm, outcome, outcome.direction === 'forward' ? { at: 'sink', parked } : { at: 'vm' });

@@ -14,6 +14,7 @@
  */
 import { type ErrorBody, SeamlessError } from '../../common/errors.ts';
 import type { Listener } from '../../criu/manifest.ts';
+import type { ConnectionPolicy } from '../../sink-agent/api.ts';
 import type { Trigger } from '../../sink-agent/trigger.ts';
 
 /** What an unpark must know of the park. */
@@ -21,6 +22,8 @@ export interface Parked {
   imageId: string;
   sinkPort: string;
   listeners: Listener[];
+  /** How new connections are met, as settled when the park began; the configuration's in old journals. */
+  connections?: ConnectionPolicy;
 }
 
 /** Packets that want the VM itself: a SYN seen by the switch, or what was found waiting at the VM's port. */

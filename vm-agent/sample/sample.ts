@@ -1,10 +1,11 @@
 /**
  * What the guest shows of being used, every ten seconds: counters since the agent's start, people at terminals, jobs, and what it will do
- * by itself. The agent's own work is left out of the CPU time. What costs a process, timers, lease and gateway processes, is asked
- * beside the samples, once a minute and when a timer has passed: under emulation it takes seconds.
+ * by itself. The agent's own work is left out of the CPU time. What costs a process, timers, lease and gateway processes, is asked every
+ * five minutes, and when something has changed; under emulation that takes seconds, for which no sample waits.
  */
 import { readdirSync, readFileSync, statSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
+import { setTimeout as delay } from 'node:timers/promises';
 import type { GuestSample } from '../api.ts';
 import { readBootId } from '../checkpoint/network.ts';
 import { isContainer } from '../container.ts';
@@ -14,14 +15,16 @@ import { readProcessUsage } from '../usage.ts';
 import { readLease } from './lease.ts';
 import { BusyMeter, LoadMeter } from './load.ts';
 import { jobsOf, sessionsOf, type TerminalProcess } from './terminals.ts';
-import { type Plans, readPlans } from './timers.ts';
+import { type Plans, plansStamp, readPlans } from './timers.ts';
 import { isWaiting } from './waiting.ts';
 
 /** USER_HZ, the same on every Linux. */
 const TICK_MS = 10;
 const PAGE_BYTES = 4096;
-const OUTLOOK_LASTS_MS = 60_000;
-const OUTLOOK_MOST_MS = 120_000;
+const OUTLOOK_LASTS_MS = 5 * 60_000;
+const OUTLOOK_MOST_MS = 2 * OUTLOOK_LASTS_MS;
+/** What takes longer goes on beside the samples. */
+const OUTLOOK_WAIT_MS = 1000;
 
 export interface Sampler {
   sample(): Promise<GuestSample>;
@@ -32,7 +35,9 @@ type Lease = { expiresMs: number } | null | undefined;
 interface Outlook extends Plans {
   lease: Lease;
   gateway: ReadonlySet<number>;
+  /** When this was asked, and what the plans' stamp was then. */
   atMs: number;
+  stamp: string;
 }
 
 /** @param gatewayPids looks for the gateway processes, whose load is not counted as the VM's own */
@@ -43,29 +48,30 @@ export function createSampler(gatewayPids: () => Promise<ReadonlySet<number>>): 
   let asking: Promise<Outlook> | null = null;
 
   const ask = () => {
-    asking ??= readOutlook(gatewayPids).finally(() => {
-      asking = null;
-    });
+    asking ??= readOutlook(gatewayPids)
+      .then((newer) => {
+        outlook = newer;
+        return newer;
+      })
+      .finally(() => {
+        asking = null;
+      });
     return asking;
   };
-  /** As of a minute ago at most, or a sample ago when something has changed since. */
+  /** As it is now, where that can be told soon; else as of the last sample. */
   const look = async (): Promise<Outlook> => {
     const now = Date.now();
     // A clock that was set back makes it old, too.
     const ageMs = outlook ? Math.abs(now - outlook.atMs) : Number.POSITIVE_INFINITY;
-    if (!outlook || ageMs > OUTLOOK_MOST_MS) {
-      outlook = await ask();
-      return outlook;
-    }
-    const { atMs: since, timers, isPending } = outlook;
+    if (!outlook || ageMs > OUTLOOK_MOST_MS) return ask();
+    const { atMs: since, timers, isPending, stamp } = outlook;
     const hasPassed = timers?.some(({ atMs }) => atMs > since && atMs <= now) ?? true;
-    if (isPending || hasPassed || ageMs >= OUTLOOK_LASTS_MS) {
-      ask().then(
-        (newer) => {
-          outlook = newer;
-        },
-        () => {}, // asked again by the next sample; when it is too old, that one fails
-      );
+    if (isPending || hasPassed || ageMs >= OUTLOOK_LASTS_MS || plansStamp() !== stamp) {
+      // One that failed is asked again by the next sample; when it is too old, that one fails.
+      const enough = new AbortController();
+      const late = delay(OUTLOOK_WAIT_MS, null, { signal: enough.signal }).catch(() => null);
+      await Promise.race([ask().catch(() => {}), late]);
+      enough.abort();
     }
     return outlook;
   };
@@ -97,8 +103,9 @@ export function createSampler(gatewayPids: () => Promise<ReadonlySet<number>>): 
 
 async function readOutlook(gatewayPids: () => Promise<ReadonlySet<number>>): Promise<Outlook> {
   const atMs = Date.now();
+  const stamp = plansStamp();
   const [plans, lease, gateway] = await Promise.all([readPlans(atMs), readLease(atMs), gatewayPids()]);
-  return { ...plans, lease, gateway, atMs };
+  return { ...plans, lease, gateway, atMs, stamp };
 }
 
 /** Milliseconds that the CPUs have worked, by the text of /proc/stat; waiting for disks and time stolen by the host is no work. */

@@ -1,5 +1,5 @@
 /** What the guest will do by itself: timers of systemd, jobs of cron and at. null: somebody could not be asked, or not be understood. */
-import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { exec } from '../../common/exec.ts';
 import type { GuestTimer } from '../api.ts';
@@ -20,6 +20,23 @@ export async function readPlans(now: number, root = '/'): Promise<Plans> {
   const timers = systemd && cron ? [...systemd.timers, ...cron, ...readAtJobs(root)] : null;
   const { scheduledUnits = new Set<string>(), isPending = false } = systemd ?? {};
   return { timers, scheduledUnits, isPending };
+}
+
+/** systemd notes there each unit that is started or ends, timers too; the others are where jobs of cron and at are put. */
+const CHANGED_WITH_PLANS = [
+  'run/systemd/units',
+  'run/crond.pid',
+  'etc/crontab',
+  'etc/cron.d',
+  'var/spool/cron/crontabs',
+  'var/spool/cron/atjobs',
+];
+
+/** Another one when plans may have changed. Costs next to nothing, where asking systemd takes a process. */
+export function plansStamp(root = '/'): string {
+  return CHANGED_WITH_PLANS.map(
+    (path) => statSync(join(root, path), { throwIfNoEntry: false })?.mtimeMs ?? 0,
+  ).join();
 }
 
 async function readSystemdTimers(): Promise<ReturnType<typeof parseTimerList>> {

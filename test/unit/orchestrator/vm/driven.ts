@@ -88,7 +88,8 @@ export function drive(
     unpark: { ...unparkSaga(ports), ...quick },
     held: () => ports.network.held(),
     sink: () => ports.sinkAgent.call('status', { vm }),
-    reassert: ({ sinkPort, listeners }) => ports.network.toSink(sinkPort, listeners),
+    reassert: ({ sinkPort, listeners, connections }) =>
+      ports.network.toSink(sinkPort, listeners, connections),
     hypervisorLost: () => hypervisor.lost,
     hostLost: () => unreachable.vm,
     sinkHostLost: () => unreachable.sink,

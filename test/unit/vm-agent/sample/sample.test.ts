@@ -14,7 +14,7 @@ import {
   type TerminalProcess,
   terminalName,
 } from '../../../../vm-agent/sample/terminals.ts';
-import { parseTimerList, readAtJobs } from '../../../../vm-agent/sample/timers.ts';
+import { parseTimerList, plansStamp, readAtJobs } from '../../../../vm-agent/sample/timers.ts';
 import { isWaiting } from '../../../../vm-agent/sample/waiting.ts';
 
 const PTS0 = (136 << 8) | 0;
@@ -162,6 +162,10 @@ test('timers of systemd, jobs of at, and a DHCP lease are read as their tools wr
   for (const name of ['a0000501c18b6c', '.SEQ', '=0000501c18b6c'])
     writeFileSync(join(root, 'var/spool/cron/atjobs', name), '');
   expect(readAtJobs(root)).toEqual([{ name: 'at:5', atMs: 0x1c18b6c * 60_000 }]);
+  const stamp = plansStamp(root);
+  expect(plansStamp(root)).toBe(stamp);
+  rmSync(join(root, 'var/spool/cron/atjobs/a0000501c18b6c'));
+  expect(plansStamp(root)).not.toBe(stamp);
 
   const address = (more: object) =>
     JSON.stringify([{ addr_info: [{ local: '127.0.0.1', valid_life_time: 4294967295 }, more] }]);
