@@ -1,6 +1,6 @@
 /**
  * What an awake VM feels while its neighbour is parked: a stand-in for a VM (a stopped process with so much dirty memory, in a
- * cgroup of its own) is squeezed out to a swap file, at full speed and at our pace (orchestrator/memory/pace.ts), while another
+ * cgroup of its own) is squeezed out to a swap file, at full speed, at our pace (orchestrator/memory/pace.ts) and by MADV_PAGEOUT, while another
  * process answers small requests: it touches its memory and takes some new (`memory`), or writes a little and waits for
  * the disk (`commit`). The goal is a p99 of at most twice the undisturbed one.
  *
@@ -26,6 +26,7 @@ type Latencies = Record<Kind, { p50Ms: number; p99Ms: number; maxMs: number; req
 const MiB = 1024 * 1024;
 const FLOOR_BYTES = 10 * MiB;
 const GOAL = 2;
+const EVICT = join(import.meta.dirname, '../build/working-set');
 const { values } = parseArgs({
   options: {
     mib: { type: 'string' },
@@ -54,12 +55,13 @@ try {
   say(`undisturbed for ${seconds} s`);
   const undisturbed = await neighbour.during(() => delay(seconds * 1000));
   const runs: Record<string, { latencies: Latencies; seconds: number; leftMiB: number }> = {};
-  for (const how of ['full speed', 'our pace'] as const) {
+  for (const how of ['full speed', 'our pace', 'madvise'] as const) {
     const vm = await startVm();
     say(`parking ${mib} MiB at ${how}`);
     const group = memoryCgroup(localHost(), cgroup, how === 'our pace' ? paceOf(localHost()) : undefined);
     const started = performance.now();
     const latencies = await neighbour.during(async () => {
+      if (how === 'madvise') return exec([EVICT, 'evict', String(vm.pid)], { timeoutMs: 300_000 });
       // One squeeze has its own bound; a VM of this size may take several.
       for (let before = Number.POSITIVE_INFINITY, now = await group.usage(); now < before - MiB; ) {
         await group.squeeze(FLOOR_BYTES, never);

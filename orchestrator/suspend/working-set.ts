@@ -12,6 +12,8 @@ import type { MemoryCgroup } from '../hypervisor/memory-cgroup.ts';
 export interface WorkingSet {
   /** Notes what is in memory now. With `unlessKnown` only when there is no record of this process. Never fails. */
   record(options?: { unlessKnown: boolean }): Promise<void>;
+  /** Has all of the process written to swap; a paused one's, for nobody to fault it in again. Ends early when `wanted` aborts. Never fails. */
+  evict(wanted: AbortSignal): Promise<void>;
   /** Has the recorded pages read that are in swap. Resolves when they have been asked for. Never fails. */
   prefetch(): Promise<void>;
 }
@@ -28,6 +30,7 @@ export interface WorkingSetDeps {
 }
 
 const TIMEOUT_MS = 10_000;
+const EVICT_MS = 60_000;
 
 export function workingSet({ vm, host, cgroup, program, runDir, log }: WorkingSetDeps): WorkingSet {
   /** The process of the record; a VM that has been started anew has another one. */
@@ -47,6 +50,14 @@ export function workingSet({ vm, host, cgroup, program, runDir, log }: WorkingSe
         if (unlessKnown && pid === recorded) return;
         await run('record', pid);
         recorded = pid;
+      }),
+    evict: (wanted) =>
+      quietly('evict', async () => {
+        const there = await host.install(program);
+        const pid = String(await cgroup.mainProcess());
+        await host.run([there, 'evict', pid], { timeoutMs: EVICT_MS, signal: wanted }).catch((error) => {
+          if (!wanted.aborted) throw error;
+        });
       }),
     prefetch: () =>
       quietly('prefetch', async () => {

@@ -1,6 +1,7 @@
 /*
  * working-set record PID FILE     writes which pages of the process are in memory
  * working-set prefetch PID FILE   asks the kernel to read those of them that are in swap, all at once
+ * working-set evict PID           asks the kernel to write all of them to swap, in pieces: it may be ended at any moment
  *
  * A VM that wakes faults its pages in one after the other, each fault waiting for the disk; asked for beforehand, they come
  * in large reads while the guest already runs. FILE holds ranges of page numbers, pairs of little-endian 64-bit numbers
@@ -161,6 +162,30 @@ static void prefetch(const char *pid, const char *path)
 	       prefetch.refused, (to.tv_sec - from.tv_sec) * 1000 + (to.tv_nsec - from.tv_nsec) / 1000000);
 }
 
+/* A call that reclaims gigabytes could not be ended. */
+#define EVICT_BYTES (64ull << 20)
+
+static void evict(const char *pid)
+{
+	char line[512], permissions[5];
+	uint64_t from, to, refused = 0;
+	int pidfd = (int)syscall(SYS_pidfd_open, atoi(pid), 0);
+	FILE *maps = fdopen(open_of(pid, "maps"), "r");
+
+	if (pidfd < 0 || !maps)
+		fail("pidfd_open");
+	while (fgets(line, sizeof(line), maps)) {
+		if (sscanf(line, "%" SCNx64 "-%" SCNx64 " %4s", &from, &to, permissions) != 3 || strncmp(permissions, "rw", 2))
+			continue;
+		for (; from < to; from += EVICT_BYTES) {
+			struct iovec piece = { (void *)(uintptr_t)from, to - from < EVICT_BYTES ? to - from : EVICT_BYTES };
+			if (syscall(SYS_process_madvise, pidfd, &piece, 1, MADV_PAGEOUT, 0) < 0)
+				refused++;
+		}
+	}
+	printf("{\"refused\":%" PRIu64 "}\n", refused);
+}
+
 int main(int argc, char **argv)
 {
 	page_size = (size_t)sysconf(_SC_PAGESIZE);
@@ -168,8 +193,10 @@ int main(int argc, char **argv)
 		record(argv[2], argv[3]);
 	else if (argc == 4 && !strcmp(argv[1], "prefetch"))
 		prefetch(argv[2], argv[3]);
+	else if (argc == 3 && !strcmp(argv[1], "evict"))
+		evict(argv[2]);
 	else {
-		fputs("usage: working-set record|prefetch PID FILE\n", stderr);
+		fputs("usage: working-set record|prefetch PID FILE | evict PID\n", stderr);
 		return 2;
 	}
 	return 0;

@@ -88,6 +88,19 @@ test('what was in use is read from swap at once, and faulted in hardly at all', 
   expect(await faultsOf(true)).toBeLessThan(without / 3);
 }, 60_000);
 
+test('all of it goes to swap when asked to, and is not asked any more when the VM is wanted', async () => {
+  const host = localHost();
+  const cgroup = memoryCgroup(host, path);
+  const program = join(import.meta.dirname, '../../../build/working-set');
+  const set = workingSet({ vm: 'vm3', host, cgroup, runDir: folder, program, log: silentLog });
+  await touch();
+  await set.evict(AbortSignal.abort());
+  expect(await cgroup.resident()).toBeGreaterThan(OWN_MIB * MiB);
+  await set.evict(never);
+  expect(await cgroup.swapped()).toBeGreaterThan(0.9 * OWN_MIB * MiB);
+  await touch();
+}, 60_000);
+
 test('without a record nothing is read, and nobody is the worse for it', async () => {
   const host = localHost();
   const warned: string[] = [];
