@@ -15,16 +15,20 @@ export interface WakeGateDeps {
 const BOUND_MS = 10_000;
 const POLL_MS = 50;
 
+/** A wake that has not said it is done by then is stuck, or its end was missed. */
+const FORGOTTEN_MS = 120_000;
+
 interface Turn {
   vm: string;
-  neededBytes: number;
   since: number;
+  /** Asked only when another wake has to know: walking a VM's memory takes time that a wake has not. */
+  neededBytes(): Promise<number>;
 }
 
 export class WakeGate {
   readonly #deps: WakeGateDeps;
   readonly #waiting: Turn[] = [];
-  readonly #underWay = new Map<string, number>();
+  readonly #underWay = new Map<string, Turn>();
 
   constructor(deps: WakeGateDeps) {
     this.#deps = deps;
@@ -38,24 +42,22 @@ export class WakeGate {
   /** Resolves when the VM may be switched on, with how long that took. `done` must follow. */
   async enter(vm: string, neededBytes: () => Promise<number>): Promise<number> {
     const since = performance.now();
+    const turn = { vm, since, neededBytes: once(() => neededBytes().catch(() => 0)) };
+    this.#forget(since);
     // The way of nearly every wake: nothing is asked, nothing waited for.
     if (this.#underWay.size === 0 && this.#waiting.length === 0) {
-      this.#underWay.set(vm, 0);
-      void neededBytes().then(
-        (bytes) => this.#underWay.has(vm) && this.#underWay.set(vm, bytes),
-        () => {},
-      );
+      this.#underWay.set(vm, turn);
       return 0;
     }
-    const turn = { vm, neededBytes: await neededBytes().catch(() => 0), since };
     this.#waiting.push(turn);
     try {
       while (!(await this.#isNext(turn))) await delay(POLL_MS);
     } finally {
       this.#waiting.splice(this.#waiting.indexOf(turn), 1);
     }
-    this.#underWay.set(vm, turn.neededBytes);
-    return performance.now() - since;
+    const now = performance.now();
+    this.#underWay.set(vm, { ...turn, since: now });
+    return now - since;
   }
 
   /** The VM has what it needed, or will not be woken after all; safe to repeat. */
@@ -68,8 +70,24 @@ export class WakeGate {
     if (performance.now() - turn.since > boundMs) return true;
     if (this.#waiting[0] !== turn) return false;
     if (this.#underWay.size === 0) return true;
-    const reserved = [...this.#underWay.values()].reduce((all, bytes) => all + bytes, 0);
-    const now = await memory().catch(() => null);
-    return now !== null && this.#waiting[0] === turn && mayWake(now, reserved, turn.neededBytes);
+    const [now, needed, ...reserved] = await Promise.all([
+      memory().catch(() => null),
+      turn.neededBytes(),
+      ...[...this.#underWay.values()].map((other) => other.neededBytes()),
+    ]);
+    const reservedBytes = reserved.reduce((all, bytes) => all + bytes, 0);
+    return now !== null && this.#waiting[0] === turn && mayWake(now, reservedBytes, needed);
   }
+
+  #forget(now: number): void {
+    for (const [vm, { since }] of this.#underWay) if (now - since > FORGOTTEN_MS) this.#underWay.delete(vm);
+  }
+}
+
+function once<T>(work: () => Promise<T>): () => Promise<T> {
+  let result: Promise<T> | null = null;
+  return () => {
+    result ??= work();
+    return result;
+  };
 }
