@@ -1,8 +1,9 @@
 /** `seamless host add`, `list`, `check`, `remove` */
-import { createInterface } from 'node:readline/promises';
 import type { Command } from 'commander';
 import { SeamlessError } from '../../common/errors.ts';
+import type { ShownHostKey } from '../host/ssh/scan-host-key.ts';
 import type { ApiClient } from './client.ts';
+import { confirmHostKey } from './confirm-host-key.ts';
 import { check } from './doctor-command.ts';
 import { table } from './render.ts';
 import { addCommand, type Options, print, run } from './session.ts';
@@ -86,20 +87,10 @@ async function addHost(client: ApiClient, name: string, url: string, flags: AddF
     await client.post('/v1/hosts', { ...body, ...(hostKey ? { hostKey } : {}) });
   } catch (thrown) {
     const unconfirmed = thrown instanceof SeamlessError && thrown.code === 'HOST_KEY_UNCONFIRMED';
-    if (!unconfirmed || !process.stdin.isTTY || flags.json) throw thrown;
-    const { hostKey: shown, fingerprint } = thrown.details as { hostKey: string; fingerprint: string };
-    if (!(await confirmed(`${url} shows the host key\n  ${fingerprint}\n  ${shown}\n`))) throw thrown;
-    await client.post('/v1/hosts', { ...body, hostKey: shown });
-  }
-}
-
-async function confirmed(said: string): Promise<boolean> {
-  const terminal = createInterface({ input: process.stdin, output: process.stderr });
-  try {
-    process.stderr.write(`${said}On its console: ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub\n`);
-    return (await terminal.question('Is that its key? [yes/no] ')).trim() === 'yes';
-  } finally {
-    terminal.close();
+    if (!unconfirmed || flags.json) throw thrown;
+    const shown = thrown.details as unknown as ShownHostKey;
+    if (!(await confirmHostKey(url, shown))) throw thrown;
+    await client.post('/v1/hosts', { ...body, hostKey: shown.hostKey });
   }
 }
 

@@ -3,6 +3,7 @@ import { Command } from 'commander';
 import { ERRORS } from '../../common/errors.ts';
 import { addIdleCommands } from '../idle/cli.ts';
 import { addInitCommand } from '../init/cli.ts';
+import { addInstallCommands } from '../install/cli.ts';
 import { addCompletion } from './completion.ts';
 import { addDoctorCommand } from './doctor-command.ts';
 import { addEventCommands } from './event-commands.ts';
@@ -26,6 +27,7 @@ export function program(): Command {
   addEventCommands(cli);
   addHostCommands(cli);
   addSinkCommands(cli);
+  addInstallCommands(cli);
   addInventoryCommands(cli);
   addDoctorCommand(cli);
   addTokenCommands(cli);

@@ -75,7 +75,11 @@ export function checksOf(facts: HostFacts, { hypervisor, sinkServer, swaps }: Ro
       : []),
     ...(hypervisor && swaps ? [swapCheck(facts)] : []),
     ...(sinkServer
-      ? [optionCheck('kernel: checkpoint and restore', SINK_OPTIONS, facts), freezerCheck(facts)]
+      ? [
+          toolCheck('library of the syscall filter', ['libnetfilter_queue'], facts),
+          optionCheck('kernel: checkpoint and restore', SINK_OPTIONS, facts),
+          freezerCheck(facts),
+        ]
       : []),
   ];
 }

@@ -14,15 +14,19 @@ export function addInitCommand(cli: Command, fail: Fail): void {
     .command('init')
     .description('write a configuration to begin with, each key with its meaning')
     .option('--out <file>', 'where to; - prints it', USUAL)
+    .option('--pki <folder>', 'and make a certificate authority there, with the orchestrator’s certificate')
     .option('--json', 'print JSON')
-    .action(async ({ out, json = false }: { out: string; json?: boolean }) => {
+    .action(async ({ out, pki, json = false }: { out: string; pki?: string; json?: boolean }) => {
       try {
         // Loaded here: the schema would cost every other command time.
         const { commentedConfig } = await import('./commented-config.ts');
-        await write(out, commentedConfig());
+        if (pki) await (await import('../pki/authority.ts')).makeAuthority(pki);
+        await write(out, commentedConfig(pki));
         if (out === '-') return;
-        const next = `Say in it what is there, then: seamless-orchestrator --config ${out}; seamless doctor`;
-        process.stdout.write(json ? `${JSON.stringify({ config: out })}\n` : `${out} was written. ${next}\n`);
+        const next = 'Say in it what is there, start the orchestrator with it, then: seamless doctor';
+        process.stdout.write(
+          json ? `${JSON.stringify({ config: out, pki: pki ?? null })}\n` : `${out} was written. ${next}\n`,
+        );
       } catch (thrown) {
         fail(asSeamlessError(thrown), { json });
       }

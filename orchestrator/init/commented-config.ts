@@ -64,12 +64,14 @@ const EXAMPLES: Record<string, unknown> = {
 };
 const WIDTH = 110;
 
-export function commentedConfig(): string {
+/** @param pki folder of the certificates, where they are not at the usual place */
+export function commentedConfig(pki = PKI): string {
   const head = [
     '# The configuration of SEaMLESS’s orchestrator. YAML; what stands behind a “#” may be said and has a value of its own until then.',
     '# Check it, and all hosts: `seamless doctor`. Hosts and sink servers can be added by command instead: `seamless host add`.',
   ];
-  return `${[...head, '', ...block(ConfigSchema as TSchema as Described, '')].join('\n')}\n`;
+  const lines = [...head, '', ...block(ConfigSchema as TSchema as Described, '')];
+  return `${lines.join('\n').replaceAll(`${PKI}/`, `${pki}/`)}\n`;
 }
 
 /** The keys of an object, each with its meaning. */

@@ -9,9 +9,11 @@ import { fileURLToPath } from 'node:url';
 import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
 import { takeDown } from '../../lab/down.ts';
 import { planLab, planVms, sinkRuntime } from '../../lab/plan.ts';
+import { orchestratorConfigPath } from '../../lab/services.ts';
 import { bringUp } from '../../lab/up.ts';
 import type { Config } from '../../orchestrator/config.ts';
 import type { Finding } from '../../orchestrator/doctor/finding.ts';
+import type { Installed } from '../../orchestrator/install/install-agent.ts';
 import { cacheDirectory } from '../../template/store.ts';
 import { type Answer, awaitState, configure, kill, onHost, seamless, show, start } from './fixtures/admin.ts';
 import { cut, mend } from './fixtures/host-faults.ts';
@@ -178,6 +180,25 @@ test('a wrong host key: a park is refused and says which, and the VM is untouche
   await start('orchestrator');
   await park();
   expect(await knock()).toBe('SSH-2.0');
+}, 120_000);
+
+test('agents are installed by ssh: enrolled, running, answering; a second time over themselves, and the VM is parked with them', async () => {
+  const ssh = (name: string) => join(lab.runDirectory, 'ssh', name);
+  const hostKey = (await readFile(ssh('host-vm1.pub'), 'utf8')).trim();
+  const install = async (role: 'sink' | 'vm', name: string, port: number) => {
+    const how = ['--host-key', hostKey, '--key', ssh('id_ed25519'), '--config', orchestratorConfigPath(lab)];
+    const place = ['ssh://root@10.78.0.11', '--agent', `10.78.0.11:${port}`];
+    const cli = [process.execPath, join(SOURCE, 'orchestrator/cli/main.ts'), role, 'install', name];
+    return JSON.parse(await onHost('mgmt', ...cli, ...place, ...how, '--json')) as Installed;
+  };
+  const first = await install('vm', 'vm1', 7443);
+  expect(first.former).toBeNull();
+  expect(await install('vm', 'vm1', 7443)).toEqual({ ...first, former: first.version });
+  await park();
+  expect(await knock()).toBe('SSH-2.0');
+  await awaitState('vm1', 'awake', 20_000);
+  // A VM stands for the machine of a sink server here: what is tried is that its agent starts and proves who it is.
+  expect(await install('sink', 'sink2', 7444)).toMatchObject({ former: null });
 }, 120_000);
 
 async function park(): Promise<void> {
