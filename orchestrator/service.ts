@@ -104,6 +104,7 @@ export async function startService(options: ServiceOptions): Promise<{ close(): 
   const api = await startApi({
     ...{ socket: config.socket, stateDir: config.stateDir, listen: config.listen, vms, journal, log },
     inventory: configInventory(fleet, fleet.links, fleet.agents),
+    ready: () => [journalCheck(journal)],
     plugins: [
       (app) => explainRoutes(app, attention),
       (app) => policyRoutes(app, { policy, attention }, vms),
@@ -148,6 +149,15 @@ export async function startService(options: ServiceOptions): Promise<{ close(): 
       journal.close();
     },
   };
+}
+
+function journalCheck(journal: Journal): { name: string; problem: string | null } {
+  try {
+    journal.lastSeq();
+    return { name: 'journal', problem: null };
+  } catch (thrown) {
+    return { name: 'journal', problem: (thrown as Error).message };
+  }
 }
 
 /** Now and every hour. */

@@ -13,6 +13,7 @@ import { type Inventory, inventoryRoutes } from './inventory.ts';
 import { metricsRoute } from './metrics.ts';
 import { observationRoutes } from './observations.ts';
 import { operationRoutes } from './operations.ts';
+import { pageRoutes } from './page.ts';
 import { BODY_BYTES, sendProblem, unknownRoute } from './problem.ts';
 import { tokenRoutes } from './tokens/routes.ts';
 import type { TokenStore } from './tokens/store.ts';
@@ -51,6 +52,7 @@ export async function buildApi(
   app.setNotFoundHandler(unknownRoute);
   guard(app, identify);
   await describeRoutes(app);
+  pageRoutes(app);
   healthRoutes(app, ready);
   metricsRoute(app, metrics);
   vmRoutes(app, vms, journal);

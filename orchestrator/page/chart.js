@@ -1,0 +1,60 @@
+/** Memory saved over time, from the operations: backwards from what is saved now. */
+
+/** Points [ms, bytes], oldest first. @param operations newest first */
+export function savedOverTime(operations, savedNow, nowMs) {
+  const changes = [];
+  const ofVm = new Map();
+  for (const operation of operations.toReversed()) {
+    const { kind, status, vm, startedAt, endedAt, result } = operation;
+    if (status !== 'succeeded') continue;
+    if (kind === 'park') {
+      const bytes = Math.max(0, (result.residentBeforeBytes ?? 0) - (result.residentAfterBytes ?? 0));
+      ofVm.set(vm, bytes);
+      changes.push([Date.parse(endedAt), bytes]);
+    } else if (ofVm.has(vm)) {
+      changes.push([Date.parse(startedAt), -ofVm.get(vm)]);
+      ofVm.delete(vm);
+    }
+  }
+  changes.sort((a, b) => a[0] - b[0]);
+  let bytes = savedNow;
+  const points = [[nowMs, bytes]];
+  for (const [at, change] of changes.toReversed()) {
+    points.push([at, bytes]);
+    bytes = Math.max(0, bytes - change);
+    points.push([at, bytes]);
+  }
+  const first = changes[0]?.[0] ?? nowMs - 3600_000;
+  points.push([first - Math.max(60_000, (nowMs - first) * 0.02), bytes]);
+  return points.reverse();
+}
+
+export function draw(into, points) {
+  const [from, to] = [points[0][0], points.at(-1)[0]];
+  const most = Math.max(1, ...points.map(([, bytes]) => bytes));
+  const place = ([at, bytes]) => `${(((at - from) / (to - from || 1)) * 1000).toFixed(1)},${(100 - (bytes / most) * 92).toFixed(1)}`;
+  const edge = points.map(place).join(' ');
+  const svg = element('svg', { viewBox: '0 0 1000 100', preserveAspectRatio: 'none', role: 'img' });
+  svg.setAttribute('aria-label', `At most ${bytesText(most)} saved since ${new Date(from).toLocaleString()}`);
+  svg.append(
+    element('polygon', { class: 'area', points: `0,100 ${edge} 1000,100` }),
+    element('polyline', { class: 'edge', points: edge }),
+  );
+  const axis = document.createElement('div');
+  axis.className = 'axis';
+  for (const text of [new Date(from).toLocaleTimeString(), `most ${bytesText(most)}`, 'now']) {
+    axis.append(Object.assign(document.createElement('span'), { textContent: text }));
+  }
+  into.replaceChildren(svg, axis);
+}
+
+export function bytesText(bytes) {
+  if (bytes >= 2 ** 30) return `${(bytes / 2 ** 30).toFixed(1)} GiB`;
+  return `${Math.round(bytes / 2 ** 20)} MiB`;
+}
+
+function element(name, attributes) {
+  const made = document.createElementNS('http://www.w3.org/2000/svg', name);
+  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
+  return made;
+}
