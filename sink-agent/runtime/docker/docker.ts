@@ -6,7 +6,7 @@
  * goes on, and wakes, while the engine is away. Only a new one needs it.
  */
 import { constants } from 'node:fs';
-import { mkdir, open } from 'node:fs/promises';
+import { mkdir, open, readFile } from 'node:fs/promises';
 import { SeamlessError } from '../../../common/errors.ts';
 import { exec } from '../../../common/exec.ts';
 import type { Log } from '../../../common/log.ts';
@@ -81,6 +81,7 @@ export function dockerRuntime({ socket, server, limits, log }: DockerOptions): S
       await removeContainer(plan.vm); // of a sink whose end the engine did not hear of
       try {
         const { id, init } = await start(plan);
+        await expectOwnUsers(init);
         const cgroup = (await engineCgroup(init.pid, id)) ?? plan.cgroup;
         await furnish(init, cgroup);
         await createNetwork(plan.port, init.pid, plan.network);
@@ -105,6 +106,18 @@ export function dockerRuntime({ socket, server, limits, log }: DockerOptions): S
       void say(init, line);
     },
   };
+}
+
+/** A rootless engine, or one with userns-remap, numbers users anew: CRIU could not restore the VM's. */
+async function expectOwnUsers({ pid }: ProcessIdentity): Promise<void> {
+  const [theirs, ours] = await Promise.all(
+    [pid, 'self'].map((each) => readFile(`/proc/${each}/uid_map`, 'utf8')),
+  );
+  if (theirs === ours) return;
+  throw new SeamlessError(
+    'PREREQUISITE_MISSING',
+    'Expected containers without a user namespace, got one; end userns-remap, or use an engine that runs as root',
+  );
 }
 
 /** What the engine does not give a container: the sink's cgroup, /dev as in the VM, the kernel's settings. */

@@ -126,3 +126,19 @@ test('an image that says it is of another template makes no sink', async () => {
   await docker().cli('tag', 'kept', tag);
   expect(await parking.prepare()).toMatchObject({ state: 'prepared' });
 }, 60_000);
+
+test('processes that don’t fit into the limits of a container are refused as a whole, before they run', async () => {
+  const { agentOptions } = world;
+  const small = {
+    ...agentOptions,
+    runtime: { type: 'docker', socket: docker().socket, memoryMiB: 6 },
+  } as const;
+  const parking = await startParking({ ...world, agentOptions: small });
+  await parking.leave('large');
+  await parking.client().call('receive', { vm: world.name, imageId: 'large' });
+  await expect(parking.client().call('restore', { vm: world.name, imageId: 'large' })).rejects.toMatchObject({
+    code: 'RESTORE_FAILED',
+  });
+  expect(await parking.client().call('status', { vm: world.name })).toMatchObject({ state: 'prepared' });
+  expect(await docker().cli('ps', '--all', '--quiet')).toBe('');
+}, 60_000);
