@@ -10,6 +10,7 @@ import { filterCost, idleScale } from './others.ts';
 import { writePage } from './page.ts';
 import { PARTS, type Part, type Result, thisMachine, writeResult } from './results.ts';
 import { sinkRuntimes } from './runtimes.ts';
+import { switchCosts } from './switch.ts';
 import { table31 } from './table-3.1.ts';
 
 const USAGE = `Usage: scripts/bench PART… [--quick] [--json] [--runs N] [--only APPLICATION,…] [--no-page]
@@ -31,12 +32,13 @@ const MEASURE: Partial<Record<Part, (request: Request) => Promise<Measured>>> = 
   'figure-3.2': (request) => figure32(request),
   'figure-3.3': (request) => figure33(request),
   'sink-memory': ({ quick }) => sinkRuntimes(quick),
+  switch: ({ quick }) => switchCosts(quick),
   filter: ({ quick }) => filterCost(quick),
   'idle-scale': ({ quick }) => idleScale(quick),
 };
 
 /** These need no lab. */
-const NO_BED: readonly Part[] = ['filter', 'idle-scale'];
+const NO_BED: readonly Part[] = ['switch', 'filter', 'idle-scale'];
 
 async function main(): Promise<number> {
   const { values, positionals } = parseArguments();

@@ -8,6 +8,7 @@ import { renderFigure32 } from './page/figure-3.2.ts';
 import { renderFigure33 } from './page/figure-3.3.ts';
 import { renderFilter, renderIdleScale } from './page/others.ts';
 import { renderRuntimes } from './page/runtimes.ts';
+import { renderSwitch } from './page/switch.ts';
 import { renderTable31 } from './page/table-3.1.ts';
 import { draw, type Plot } from './plots.ts';
 import { PARTS, type Part, type Result, readResult } from './results.ts';
@@ -29,6 +30,7 @@ const RENDER: Partial<Record<Part, Renderer>> = {
   'figure-3.2': renderFigure32,
   'figure-3.3': renderFigure33,
   'sink-memory': renderRuntimes,
+  switch: renderSwitch,
   filter: renderFilter,
   'idle-scale': renderIdleScale,
 };
