@@ -34,7 +34,10 @@ exec 9<&-
 
 cd "$DISK/root"
 mount -t proc proc proc
-mount -t sysfs -o ro,nosuid,nodev,noexec sysfs sys
+# Its network's part is the guest's own, and changed by file as in a VM.
+mount -t sysfs -o nosuid,nodev,noexec sysfs sys
+mount --bind sys/devices/virtual/net sys/devices/virtual/net
+mount -o remount,bind,ro sys
 mount -t cgroup2 -o nosuid,nodev,noexec cgroup2 sys/fs/cgroup
 mount -t tmpfs -o mode=755,nosuid,nodev run run
 mount -t tmpfs -o mode=755,nosuid,size=1m dev dev

@@ -5,11 +5,11 @@ import { SeamlessError } from '../common/errors.ts';
 import { exec } from '../common/exec.ts';
 import type { LabPlan } from './plan.ts';
 
-const SWAP_SIZE = '2GiB';
+const SWAP_MIB = 2048;
 
-export async function addSwap(lab: LabPlan): Promise<void> {
+export async function addSwap(lab: LabPlan, mebibytes = SWAP_MIB): Promise<void> {
   const file = swapPath(lab);
-  await exec(['fallocate', '--length', SWAP_SIZE, file]);
+  await exec(['fallocate', '--length', `${mebibytes}MiB`, file]);
   await exec(['chmod', '600', file]);
   await exec(['mkswap', '--quiet', file]);
   try {

@@ -28,6 +28,8 @@ export interface UpRequest {
   services: boolean;
   /** Boots the VMs on the host's kernel, as containers, instead of in QEMU. */
   native?: boolean;
+  /** Size of the swap file. */
+  swapMiB?: number;
   /** How the orchestrator reaches the hosts; `local` unless told. */
   transport?: 'local' | 'ssh';
   /** What sinks are made in; `namespaces` unless told. */
@@ -81,7 +83,7 @@ async function build(request: UpRequest): Promise<LabState> {
   await together(signal, [
     () => makeNetwork(lab, vms, native === true),
     () => makeKeys(lab, vms),
-    () => addSwap(lab),
+    () => addSwap(lab, request.swapMiB),
     ...(native ? [] : [() => chooseOnce(lab, vms, state)]),
   ]);
   const byHost = request.transport === 'ssh' ? await sshTransports(lab, started, signal) : undefined;

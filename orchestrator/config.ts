@@ -148,6 +148,19 @@ const Config = Type.Object(
           'How a parked VM is switched off (docs/switch-off.md; nova: docs/openstack.md); swap unless told.',
       }),
     ),
+    suspendToSwap: Type.Optional(
+      Type.Object(
+        {
+          dummyRestore: Type.Optional(
+            Type.Boolean({ description: 'Bring back what a wake needs; true unless told.' }),
+          ),
+          prefetch: Type.Optional(
+            Type.Boolean({ description: 'Read the working set ahead at a wake; true unless told.' }),
+          ),
+        },
+        { ...strict, description: 'What suspend-to-swap leaves out, to measure what it is worth.' },
+      ),
+    ),
     persistMs: Type.Optional(
       Type.Integer({
         minimum: 0,

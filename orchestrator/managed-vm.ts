@@ -104,6 +104,7 @@ export function manageVm(deps: ManagedVmDeps): RunningVm {
           ...{ vm: vm.name, memory, log },
           methods: switchOffMethods({
             ...{ vm, host: vmHost.transport, qmp, cgroup, vmAgent, rehearse, runDir, memory, log },
+            suspendToSwap: config.suspendToSwap,
           }),
           choose: () => switchOffFor(config, vm, switchOffOf(deps.policy())),
         });

@@ -37,6 +37,8 @@ export interface Bed {
 export interface BedRequest {
   count?: number;
   memoryMiB?: number;
+  /** Of the lab's own swap file. */
+  swapMiB?: number;
   template?: string;
   /** What sinks are made in. */
   sink?: 'namespaces' | 'docker';
@@ -60,14 +62,14 @@ export async function makeTemplate(report: (line: string) => void): Promise<void
 /** Brings `count` VMs up, with none of the applications running. */
 export async function makeBed(
   kind: BedKind,
-  { count = 1, memoryMiB = 2048, template = TEMPLATE, sink = 'namespaces' }: BedRequest = {},
+  { count = 1, memoryMiB = 2048, swapMiB, template = TEMPLATE, sink = 'namespaces' }: BedRequest = {},
 ): Promise<Bed> {
   const lab = benchLab();
   const names = Array.from({ length: count }, (_, index) => `vm${index + 1}:${template}`);
   const vms = planVms(lab, names, memoryMiB);
   const signal = AbortSignal.timeout(UP_MS);
   const native = kind === 'native';
-  const up = { lab, vms, source: SOURCE, services: true, native, sink };
+  const up = { lab, vms, source: SOURCE, services: true, native, sink, ...(swapMiB ? { swapMiB } : {}) };
   const state = await bringUp({ ...up, report: quiet, signal });
   const down = () => takeDown(lab, quiet);
   const bed: Bed = {

@@ -4,6 +4,7 @@ import { asSeamlessError, ERRORS, SeamlessError } from '../../common/errors.ts';
 import { takeDown } from '../../lab/down.ts';
 import { APPLICATIONS } from './applications.ts';
 import { benchLab, makeTemplate } from './bed.ts';
+import { figure31 } from './figure-3.1.ts';
 import { figure32 } from './figure-3.2.ts';
 import { figure33 } from './figure-3.3.ts';
 import { filterCost, idleScale } from './others.ts';
@@ -12,6 +13,7 @@ import { PARTS, type Part, type Result, thisMachine, writeResult } from './resul
 import { sinkRuntimes } from './runtimes.ts';
 import { switchCosts } from './switch.ts';
 import { table31 } from './table-3.1.ts';
+import { table32 } from './table-3.2.ts';
 
 const USAGE = `Usage: scripts/bench PART… [--quick] [--json] [--runs N] [--only APPLICATION,…] [--no-page]
   PART: ${PARTS.join(', ')}, all; page only makes docs/performance.md of bench/results again
@@ -27,8 +29,10 @@ export interface Request {
 
 type Measured = { rows: object[] };
 
-const MEASURE: Partial<Record<Part, (request: Request) => Promise<Measured>>> = {
+const MEASURE: Record<Part, (request: Request) => Promise<Measured>> = {
   'table-3.1': ({ quick, runs, only }) => table31({ runs: runs ?? (quick ? 1 : 5), only }),
+  'figure-3.1': (request) => figure31(request),
+  'table-3.2': (request) => table32(request),
   'figure-3.2': (request) => figure32(request),
   'figure-3.3': (request) => figure33(request),
   'sink-memory': ({ quick }) => sinkRuntimes(quick),
@@ -60,9 +64,7 @@ async function main(): Promise<number> {
     const started = performance.now();
     const machine = thisMachine();
     const at = new Date().toISOString();
-    const measure = MEASURE[part];
-    if (!measure) continue;
-    const measured = await measure(request);
+    const measured = await MEASURE[part](request);
     const seconds = Math.round((performance.now() - started) / 1000);
     const result = { part, at, machine, quick: request.quick, seconds, ...measured } as Result;
     writeResult(result);

@@ -8,6 +8,7 @@ import { renderFigure32 } from './page/figure-3.2.ts';
 import { renderFigure33 } from './page/figure-3.3.ts';
 import { renderFilter, renderIdleScale } from './page/others.ts';
 import { renderRuntimes } from './page/runtimes.ts';
+import { renderFigure31, renderTable32 } from './page/sizes.ts';
 import { renderSwitch } from './page/switch.ts';
 import { renderTable31 } from './page/table-3.1.ts';
 import { draw, type Plot } from './plots.ts';
@@ -25,9 +26,11 @@ export interface Section {
 /** Each is given the result of its own part, whose rows it knows. */
 type Renderer = (result: Result<any>) => Section;
 
-const RENDER: Partial<Record<Part, Renderer>> = {
+const RENDER: Record<Part, Renderer> = {
   'table-3.1': renderTable31,
+  'figure-3.1': renderFigure31,
   'figure-3.2': renderFigure32,
+  'table-3.2': renderTable32,
   'figure-3.3': renderFigure33,
   'sink-memory': renderRuntimes,
   switch: renderSwitch,
@@ -45,9 +48,9 @@ export function renderPage(results: Partial<Record<Part, Result | null>>): {
   const page = template.replaceAll(/^<!-- (\S+) -->$/gm, (_line, name: Part) => {
     const result = results[name];
     if (!result) return `Not measured yet: \`scripts/bench ${name}\`.`;
-    const section = RENDER[name]?.(result);
-    for (const [file, plot] of Object.entries(section?.plots ?? {})) plots[`${file}.svg`] = draw(plot);
-    return `${section?.markdown.trim()}\n\n${provenance(result)}`;
+    const section = RENDER[name](result);
+    for (const [file, plot] of Object.entries(section.plots)) plots[`${file}.svg`] = draw(plot);
+    return `${section.markdown.trim()}\n\n${provenance(result)}`;
   });
   return { page, plots };
 }

@@ -2,7 +2,7 @@
 import { join } from 'node:path';
 import type { Log } from '../../common/log.ts';
 import type { VmAgentApi } from '../../vm-agent/api.ts';
-import type { VmConfig } from '../config.ts';
+import type { Config, VmConfig } from '../config.ts';
 import type { HostTransport } from '../host/transport.ts';
 import type { MemoryCgroup } from '../hypervisor/memory-cgroup.ts';
 import { qemuProcess } from '../hypervisor/qemu-process.ts';
@@ -28,6 +28,7 @@ export interface SwitchOffMethodsDeps {
   runDir: string;
   /** Of the host. */
   memory: Pick<HostMemoryBook, 'assertRoomInSwap'>;
+  suspendToSwap?: Config['suspendToSwap'] | undefined;
   log: Log;
 }
 
@@ -39,7 +40,7 @@ export function switchOffMethods(deps: SwitchOffMethodsDeps): SwitchOffMethods {
   return {
     ram: suspendToRam({ qmp, cgroup }),
     swap: suspendToSwap({
-      ...{ qmp, cgroup, vmAgent, rehearse, log },
+      ...{ qmp, cgroup, vmAgent, rehearse, log, parts: deps.suspendToSwap },
       assertRoomInSwap: (bytes) => memory.assertRoomInSwap(name, bytes),
       workingSet: workingSet({
         ...{ vm: name, host, cgroup, runDir, log },

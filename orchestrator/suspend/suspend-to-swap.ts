@@ -12,6 +12,7 @@
  */
 import type { Log } from '../../common/log.ts';
 import type { VmAgentApi } from '../../vm-agent/api.ts';
+import type { Config } from '../config.ts';
 import type { MemoryCgroup } from '../hypervisor/memory-cgroup.ts';
 import type { Qmp } from '../hypervisor/qmp.ts';
 import type { Agent } from '../sagas/ports.ts';
@@ -28,6 +29,8 @@ export interface SuspendToSwapDeps {
   workingSet: WorkingSet;
   /** Throws `HOST_MEMORY_SHORT` when so much more in swap would harm the host. */
   assertRoomInSwap(bytes: number): Promise<void>;
+  /** `false` leaves a part out: when it is measured what that part is worth. */
+  parts?: Config['suspendToSwap'] | undefined;
   log: Log;
 }
 
@@ -74,10 +77,12 @@ async function switchOff(
   await stage('squeeze', () => paused(qmp, () => squeezeOut(deps, wanted)));
   await cgroup.lift();
   // A wake begins with receiving an image, which the dummy restore does not do.
-  await stage('rehearsal', () => deps.rehearse(wanted));
-  await stage('dummyRestore', () =>
-    deps.vmAgent.call('dummyRestore', { imageId }, { signal: wanted, timeoutMs: 60_000 }),
-  );
+  if (deps.parts?.dummyRestore !== false) {
+    await stage('rehearsal', () => deps.rehearse(wanted));
+    await stage('dummyRestore', () =>
+      deps.vmAgent.call('dummyRestore', { imageId }, { signal: wanted, timeoutMs: 60_000 }),
+    );
+  }
   await stage('balloonAgain', () => inflateBalloon(deps, { dropCaches: false }, wanted));
   if (!wanted.aborted) await qmp.execute('stop');
   if (!wanted.aborted) await deps.workingSet.record({ unlessKnown: true });
@@ -93,9 +98,9 @@ async function switchOff(
 }
 
 /** `cont` first: everything else can wait for the guest, the guest for nothing. */
-async function switchOn({ qmp, cgroup, workingSet }: SuspendToSwapDeps): Promise<void> {
+async function switchOn({ qmp, cgroup, workingSet, parts }: SuspendToSwapDeps): Promise<void> {
   await Promise.all([qmp.execute('cont'), deflateBalloon(qmp), cgroup.lift()]);
-  void workingSet.prefetch(); // beside the wake, which need not wait for it
+  if (parts?.prefetch !== false) void workingSet.prefetch(); // beside the wake, which need not wait for it
 }
 
 /**

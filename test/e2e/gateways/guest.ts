@@ -20,6 +20,7 @@ const FACTS = ['ActiveState', 'SubState', 'MainPID', 'NRestarts', 'InvocationID'
 const COMMAND_MS = 60_000;
 const ACTIVE_MS = 60_000;
 const POLL_MS = 50;
+const PATH = 'PATH=/usr/sbin:/usr/bin:/sbin:/bin';
 
 export class Guest {
   readonly #enter: (command: readonly string[]) => [string, ...string[]];
@@ -34,13 +35,13 @@ export class Guest {
 
   /** Runs argv as root; gives its output. */
   async run(...argv: string[]): Promise<string> {
-    const command = this.#enter(['env', 'PATH=/usr/sbin:/usr/bin:/sbin:/bin', 'LANG=C.UTF-8', ...argv]);
+    const command = this.#enter(['env', PATH, 'LANG=C.UTF-8', ...argv]);
     return (await exec(command, { timeoutMs: COMMAND_MS })).stdout;
   }
 
   /** A line for the shell. */
-  shell(line: string): Promise<string> {
-    return this.run('sh', '-c', line);
+  async shell(line: string, timeoutMs = COMMAND_MS): Promise<string> {
+    return (await exec(this.#enter(['env', PATH, 'LANG=C.UTF-8', 'sh', '-c', line]), { timeoutMs })).stdout;
   }
 
   async write(path: string, text: string, mode = '644'): Promise<void> {

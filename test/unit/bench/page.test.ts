@@ -2,11 +2,14 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
+import { perGiB } from '../../../bench/evaluation/figure-3.2.ts';
 import { renderPage } from '../../../bench/evaluation/page.ts';
 import { paperFigure, paperTable31 } from '../../../bench/evaluation/paper.ts';
 import { draw } from '../../../bench/evaluation/plots.ts';
 import { PARTS, type Result, readResult } from '../../../bench/evaluation/results.ts';
+import { judge } from '../../../bench/evaluation/switch.ts';
 import type { Table31Row } from '../../../bench/evaluation/table-3.1.ts';
+import { fit } from '../../../bench/evaluation/table-3.2.ts';
 
 const DOCS = join(import.meta.dirname, '../../../docs');
 
@@ -76,4 +79,32 @@ test('the paper’s figures are found by their names', () => {
   expect(paperTable31('Tomcat')?.['response_s']).toBe(2.16);
   expect(paperFigure('3.2', 'OpenSSH')).toBe(43);
   expect(paperFigure('3.3', 'no such')).toBeNull();
+});
+
+test('sizes that were not measured lie on the line through those that were', () => {
+  expect(fit([1, 2, 4].map((gib) => ({ sizeMiB: gib * 1024, residentMiB: 100 + 10 * gib })))).toEqual({
+    fixedMiB: 100,
+    perGiBMiB: 10,
+  });
+  expect(fit([{ sizeMiB: 2048, residentMiB: 150 }])).toEqual({ fixedMiB: 150, perGiBMiB: 0 });
+});
+
+test('how many sinks fit is told by what each further one took', () => {
+  const rows = [1, 11, 21].map((sinks) => ({ sinks, memoryMiB: 40 + 10 * sinks }));
+  expect(perGiB(rows)).toBe(102);
+});
+
+test('what was held on purpose is no delay, and what overtook is out of order', () => {
+  const told = { method: 'bundle + buffer', packetsPerSecond: 1000, sent: 5, flips: 1 } as const;
+  // The second waited from 10 to 100, the third came before it, the fourth twice, the fifth never.
+  const arrivals: [number, number, number][] = [
+    [0, 0, 1],
+    [2, 5, 50],
+    [1, 20, 101],
+    [3, 110, 111],
+    [3, 110, 112],
+  ];
+  const { row, p99 } = judge(arrivals, told, [[10, 100]]);
+  expect(row).toMatchObject({ lost: 1, duplicated: 1, reordered: 1 });
+  expect(p99).toBeCloseTo(45, -1);
 });

@@ -1,0 +1,64 @@
+/** Table 3.2: what a VM switched off to swap still holds, and what it saves: measured where it fits this machine, by a stated model for the paper's other sizes. */
+import { APPLICATIONS } from './applications.ts';
+import type { SizesOptions } from './figure-3.1.ts';
+import { paperRows } from './paper.ts';
+import { startProgress } from './progress.ts';
+import { median, round } from './statistics.ts';
+import { measureAsleep } from './switched-off.ts';
+
+export interface Table32Row {
+  sizeMiB: number;
+  residentMiB: number;
+  savingPercent: number;
+  extrapolated: boolean;
+}
+
+/** `residentMiB = fixedMiB + perGiBMiB × size in GiB`, least squares through what was measured. */
+export interface SizeModel {
+  fixedMiB: number;
+  perGiBMiB: number;
+}
+
+const SIZES_MIB = [1024, 2048, 3840, 7168];
+const SWAP = [{ method: 'swap', dummyRestore: true, prefetch: true }] as const;
+
+export async function table32({
+  quick,
+  runs = quick ? 1 : 3,
+}: SizesOptions): Promise<{ rows: Table32Row[]; model: SizeModel }> {
+  const [application] = APPLICATIONS.filter(({ key }) => key === 'openssh');
+  if (!application) throw new Error('Expected OpenSSH');
+  const sizes = quick ? SIZES_MIB.slice(0, 2) : SIZES_MIB;
+  const progress = startProgress('table-3.2', sizes.length * runs);
+  const measured: Table32Row[] = [];
+  for (const sizeMiB of sizes) {
+    const asleep = await measureAsleep(application, sizeMiB, SWAP, runs, (what) => progress.advance(what));
+    measured.push(rowOf(sizeMiB, median(asleep.map(({ residentMiB }) => residentMiB)), false));
+  }
+  progress.end();
+  const model = fit(measured);
+  const others = [...new Set(paperRows('table-3.2').map((row) => Math.round(Number(row['size_gb']) * 1024)))]
+    .filter((sizeMiB) => !measured.some((row) => row.sizeMiB === sizeMiB))
+    .map((sizeMiB) => rowOf(sizeMiB, model.fixedMiB + (model.perGiBMiB * sizeMiB) / 1024, true));
+  return { rows: [...measured, ...others].toSorted((a, b) => a.sizeMiB - b.sizeMiB), model };
+}
+
+/** Pure. A single size gives a constant. */
+export function fit(rows: readonly Pick<Table32Row, 'sizeMiB' | 'residentMiB'>[]): SizeModel {
+  const mean = (of: (row: (typeof rows)[number]) => number) =>
+    rows.reduce((sum, row) => sum + of(row), 0) / rows.length;
+  const [x, y] = [mean(({ sizeMiB }) => sizeMiB / 1024), mean(({ residentMiB }) => residentMiB)];
+  const spread = mean(({ sizeMiB }) => (sizeMiB / 1024 - x) ** 2);
+  const together = mean(({ sizeMiB, residentMiB }) => (sizeMiB / 1024 - x) * (residentMiB - y));
+  const perGiBMiB = spread === 0 ? 0 : together / spread;
+  return { fixedMiB: round(y - perGiBMiB * x), perGiBMiB: round(perGiBMiB) };
+}
+
+function rowOf(sizeMiB: number, residentMiB: number, extrapolated: boolean): Table32Row {
+  return {
+    sizeMiB,
+    residentMiB: round(residentMiB),
+    savingPercent: round(100 * (1 - residentMiB / sizeMiB)),
+    extrapolated,
+  };
+}
