@@ -86,10 +86,7 @@ async function answers({ vm, qmp, host }: QemuProcessDeps, pid: number, log: str
       (error: unknown) => asSeamlessError(error).message,
     );
     const isConnected = qmp.runState === 'running';
-    const runs = await host.readFile(`/proc/${pid}/comm`).then(
-      () => true,
-      () => false,
-    );
+    const runs = await isRunning(host, pid);
     if (isConnected && runs) return;
     const isLate = performance.now() > deadline;
     if (isLate) await host.run(['kill', '-9', String(pid)]).catch(() => {});
@@ -101,4 +98,12 @@ async function answers({ vm, qmp, host }: QemuProcessDeps, pid: number, log: str
     }
     await delay(POLL_MS);
   }
+}
+
+/** One that has ended may wait for its parent. */
+function isRunning(host: HostTransport, pid: number): Promise<boolean> {
+  return host.readFile(`/proc/${pid}/stat`).then(
+    (stat) => !/\) [ZX] /.test(stat),
+    () => false,
+  );
 }
