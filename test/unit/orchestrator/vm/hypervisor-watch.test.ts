@@ -94,11 +94,26 @@ test('while its host can’t be reached nobody says that QEMU has gone; once the
   watch.stop();
 });
 
+test('a QEMU that was ended on purpose is no loss, until nothing says so any more', async () => {
+  const { journal, watch, host, refused } = setUp();
+  host.away = true;
+  watch.start();
+  await refused(5);
+  expect(watch.loss).toBeNull();
+  expect(states(journal)).toEqual([]);
+  host.away = false;
+  await vi.waitUntil(() => watch.loss !== null, DEADLINE);
+  host.away = true; // as when its memory turns out to be in a file after all
+  await vi.waitUntil(() => watch.loss === null, DEADLINE);
+  expect(states(journal)).toEqual(['lost', 'back']);
+  watch.stop();
+});
+
 function setUp(over: { path?: string; journal?: Journal } = {}) {
   const path = over.path ?? join(temporaryFolder(), 'qmp.sock');
   const journal = over.journal ?? openJournal(':memory:');
   const calls: string[] = [];
-  const host = { lost: false };
+  const host = { lost: false, away: false };
   let attempts = 0;
   const connect = async () => {
     attempts += 1;
@@ -114,6 +129,7 @@ function setUp(over: { path?: string; journal?: Journal } = {}) {
     log: silentLog,
     state: () => 'parked',
     hostLost: () => host.lost,
+    away: async () => host.away,
     onBack: () => calls.push('back'),
     backoffMs: { first: 5, most: 20 },
   });
