@@ -6,6 +6,7 @@ import type { FastifyInstance } from 'fastify';
 import type Type from 'typebox';
 import type { ErrorBody } from '../../common/errors.ts';
 import type { Journal, JournalRecord } from '../saga/journal.ts';
+import { type OutsideChange, outsideLine } from '../vm/outside-change.ts';
 import type { ParkCause, VmState, Wake } from '../vm/state.ts';
 import { wakeLine } from '../vm/wake.ts';
 import { verdictLine } from '../vm/wake-report.ts';
@@ -88,7 +89,12 @@ export function eventOf(record: JournalRecord): ApiEvent | null {
     }
     case 'wakeWatched':
     case 'request':
+    case 'cloudRequest':
       return null;
+    case 'outside': {
+      const change = body.change as OutsideChange | null;
+      return change && { ...common, type: 'outside', event: change.what, detail: outsideLine(change) };
+    }
     case 'wakeJudged': {
       const wake = body as { verdict: string; because: string[]; cause: string; rule: string | null };
       return { ...common, type: 'wake', event: 'judged', detail: verdictLine(wake), wake };
@@ -111,7 +117,7 @@ export function eventOf(record: JournalRecord): ApiEvent | null {
     }
     case 'sagaCreated': {
       const { because } = body.input as { because?: ParkCause };
-      const detail = because?.cause === 'idle' ? `nobody uses it: ${because.rule}` : null;
+      const detail = parkLine(because);
       return { ...common, type: 'operation', event: 'started', detail };
     }
     case 'sagaResumed':
@@ -121,4 +127,9 @@ export function eventOf(record: JournalRecord): ApiEvent | null {
     default:
       return { ...common, type: 'step', event };
   }
+}
+
+function parkLine(because: ParkCause | undefined): string | null {
+  if (because?.cause === 'idle') return `nobody uses it: ${because.rule}`;
+  return because?.cause === 'webhook' ? `asked for by ${because.by}` : null;
 }

@@ -188,6 +188,7 @@ function summaryOf({ config, driver, hypervisor }: ManagedVm): VmSummary {
         ? { step: state.step, code: state.error.code, message: state.error.message, next: state.next }
         : null,
     hypervisorLost: hypervisor.loss,
+    outside: driver.outside,
     listeners: 'parked' in state ? state.parked.listeners : [],
   };
 }

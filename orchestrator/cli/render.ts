@@ -36,6 +36,7 @@ export function vmText(vm: VmDetail, host: HostMemory | null = null): string {
     ...(vm.wakes.false > 0 ? [['wakes', countLine(vm.wakes).replace('wakes so far: ', '')]] : []),
     ...(vm.hostLost ? [['unreachable', hostLine(vm.hostLost)]] : []),
     ...(vm.hostLost ? [['do', vm.hostLost.next]] : []),
+    ...(vm.outside ? [['outside', vm.outside]] : []),
     ...(vm.hypervisorLost ? [['lost', lossLine(vm.hypervisorLost)]] : []),
     ...(vm.hypervisorLost ? [['do', vm.hypervisorLost.next]] : []),
     ...(vm.stuck ? [['stuck', `at ${vm.stuck.step}: ${vm.stuck.message}`]] : []),
@@ -58,6 +59,7 @@ export function explanation(vm: VmDetail): string {
   const lines = [`${vm.name} is ${stateWords(vm)} since ${at(vm.since)}`];
   if (vm.hostLost) lines.push(hostLine(vm.hostLost), vm.hostLost.next);
   if (vm.stuck) lines.push(`it got stuck at ${vm.stuck.step}: ${vm.stuck.message}`, vm.stuck.next);
+  if (vm.outside) lines.push(vm.outside);
   if (vm.hypervisorLost) lines.push(lossLine(vm.hypervisorLost), vm.hypervisorLost.next);
   if (vm.lastWake) lines.push(...wakeLines(vm.lastWake));
   if (vm.wakes.used + vm.wakes.false + vm.wakes.unknown > 0) lines.push(countLine(vm.wakes));
@@ -159,6 +161,8 @@ function eventText({ type, event, step, ms, error, operation, detail }: ApiEvent
       // The operation’s own line has just said that it began.
       if (event === 'parking' || event === 'unparking') return null;
       return `is ${event}${detail ? `: ${detail}` : ''}`;
+    case 'outside':
+      return detail;
     case 'operation': {
       const name = operation?.split('-')[0] ?? 'operation';
       if (event === 'started') return `${name} started (${operation})${detail ? `: ${detail}` : ''}`;

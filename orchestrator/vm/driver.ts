@@ -19,7 +19,7 @@ import type { Held } from '../sagas/ports.ts';
 import type { UnparkState } from '../sagas/unpark.ts';
 import { decide } from './admission.ts';
 import { parkEvent, unparkEvent } from './outcome.ts';
-import { type OutsideChange, OutsideNotes } from './outside-change.ts';
+import { type OutsideChange, OutsideNotes, outsideLine } from './outside-change.ts';
 import { recoveredState } from './recovered-state.ts';
 import { type ParkCause, type Parked, transition, type VmEvent, type VmState, type Wake } from './state.ts';
 import { askedWake, heldWake, manualWake, sinkWake } from './wake.ts';
@@ -122,6 +122,13 @@ export class VmDriver {
   /** Set while its host can’t be reached: the state is then what it was when last seen. */
   get hostLost(): HostLoss | null {
     return this.#deps.hostLost();
+  }
+
+  /** What somebody else did to the VM that is in the way; null when nothing is. */
+  get outside(): string | null {
+    const notes = this.#outside;
+    if (notes?.deleted) return `it ${outsideLine(notes.deleted)}: take it out of the configuration`;
+    return notes?.marks.place ?? notes?.marks.power ?? null;
   }
 
   get since(): number {

@@ -24,14 +24,19 @@ export interface OutsideMarks {
 
 const NONE: OutsideMarks = { power: null, place: null };
 
+/** `was suspended by somebody else (Nova, request req-…)` */
+export function outsideLine({ what, by, requestId, host }: OutsideChange): string {
+  const where = what === 'moved' ? ` to ${host}` : '';
+  return `was ${what}${where} by somebody else (${by}${requestId ? `, request ${requestId}` : ''})`;
+}
+
 /** The marks after a change. Pure. @param home what the VM's own host is called */
 export function marksAfter(marks: OutsideMarks, change: OutsideChange, home: string): OutsideMarks {
-  const who = `${change.by}${change.requestId ? `, request ${change.requestId}` : ''}`;
   switch (change.what) {
     case 'suspended':
-      return { ...marks, power: `it was suspended by somebody else (${who}): resume it` };
+      return { ...marks, power: `it ${outsideLine(change)}: resume it` };
     case 'stopped':
-      return { ...marks, power: `it was stopped by somebody else (${who}): start it` };
+      return { ...marks, power: `it ${outsideLine(change)}: start it` };
     case 'resumed':
     case 'started':
       return { ...marks, power: null };
@@ -39,7 +44,7 @@ export function marksAfter(marks: OutsideMarks, change: OutsideChange, home: str
       if (change.host === home) return { ...marks, place: null };
       return {
         ...marks,
-        place: `it runs on ${change.host} now (${who}): change its host, port, tap and QMP socket in the configuration, or move it back`,
+        place: `it ${outsideLine(change)}: change its host, port, tap and QMP socket in the configuration, or move it back`,
       };
     case 'deleted':
       return marks;

@@ -4,7 +4,7 @@ import type { ErrorBody } from '../../../common/errors.ts';
 import type { Wake } from '../../vm/state.ts';
 import { nullable, opaque, strict, Time } from './common.ts';
 
-const EVENT_KINDS = ['vm', 'operation', 'step', 'wake', 'hypervisor', 'policy'] as const;
+const EVENT_KINDS = ['vm', 'operation', 'step', 'wake', 'hypervisor', 'policy', 'outside'] as const;
 type EventKind = (typeof EVENT_KINDS)[number];
 export type EventWake = Wake | { verdict: string; because: string[]; cause: string; rule: string | null };
 

@@ -43,6 +43,11 @@ const summary = {
   stuck: nullable(
     Type.Object({ step: Type.String(), code: Type.String(), message: Type.String(), next: Type.String() }),
   ),
+  outside: nullable(
+    Type.String({
+      description: 'What somebody else did to it that is in the way of a park or a wake, and what to do.',
+    }),
+  ),
   hypervisorLost: nullable(
     opaque<HypervisorLoss>('Its QEMU has gone: since when, why, and what to do (`since`, `reason`, `next`).'),
   ),

@@ -17,6 +17,9 @@ test('a bridge’s notification is followed: what somebody else suspended is not
   });
   expect(answer).toMatchObject({ status: 200, body: { followed: true } });
   await served.restart();
+  expect(await served.client.get('/v1/vms/vm1')).toMatchObject({
+    outside: expect.stringContaining('was suspended by somebody else (Nova, request req-1)'),
+  });
   expect(await post(served, { headers: member })).toMatchObject({
     status: 409,
     body: { code: 'VM_OUTSIDE' },

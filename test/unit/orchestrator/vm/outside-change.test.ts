@@ -103,7 +103,7 @@ test('a parked VM that has moved is not woken where it was: its sink goes on ans
   await driver.changedOutside(change('moved', 'other'));
   await expect(driver.unpark({ force: false })).rejects.toMatchObject({
     code: 'VM_OUTSIDE',
-    message: expect.stringContaining('runs on other'),
+    message: expect.stringContaining('moved to other'),
   });
   driver.sinkSays({ vm: 'vm1', state: 'frozen' } as Parameters<typeof driver.sinkSays>[0]);
   expect(driver.state.kind).toBe('parked');
@@ -168,7 +168,7 @@ test('deleted while it parks, it is gone when the park has ended', async () => {
 
 test('what is remembered tells who did it, and where the VM is', () => {
   expect(marksAfter(NONE, change('moved', 'other'), 'hv').place).toContain(
-    'runs on other now (Nova, request req-1)',
+    'was moved to other by somebody else (Nova, request req-1)',
   );
   expect(marksAfter(NONE, change('deleted'), 'hv')).toEqual(NONE);
 });
