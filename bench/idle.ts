@@ -11,12 +11,13 @@ import { monitorEventLoopDelay } from 'node:perf_hooks';
 import { setTimeout as delay, setImmediate as turn } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 import type { Log } from '../common/log.ts';
-import { type Attended, Attention } from '../orchestrator/idle/attention.ts';
+import { Attention } from '../orchestrator/idle/attention.ts';
 import { SAMPLE_EVERY_MS } from '../orchestrator/idle/collector.ts';
 import type { VmHistory } from '../orchestrator/idle/history.ts';
 import { parsePolicy } from '../orchestrator/idle/policy/document.ts';
 import { METERS } from '../orchestrator/idle/signals.ts';
 import { random } from '../orchestrator/idle/simulate/random.ts';
+import type { Attended } from '../orchestrator/idle/watched.ts';
 import { openJournal } from '../orchestrator/saga/journal.ts';
 
 const GOALS = { roundMs: 1000, rssMiB: 400, eventLoopDelayP99Ms: 50 };

@@ -9,28 +9,23 @@
  * kept over a restart in the journal: at each move, since a parked VM can't tell its timers again, and now and then what was learned.
  * Without a policy nobody is asked and nothing is done.
  */
-import { setTimeout as delay, setImmediate as turn } from 'node:timers/promises';
 import { asSeamlessError, SeamlessError } from '../../common/errors.ts';
 import type { Log } from '../../common/log.ts';
 import type { Journal } from '../saga/journal.ts';
-import type { Move, VmDriver } from '../vm/driver.ts';
+import type { Move } from '../vm/driver.ts';
 import type { PlannedCause, VmState } from '../vm/state.ts';
 import { plannedWake } from '../vm/wake.ts';
-import { Collector, type ReportSource, SAMPLE_EVERY_MS } from './collector.ts';
+import { Asking, pause } from './asking.ts';
+import { Collector, SAMPLE_EVERY_MS } from './collector.ts';
 import { type Decision, decide } from './decide.ts';
 import { type Explanation, explain, reasonOf, ruleOf } from './explain.ts';
 import type { Phase, VmHistory, WakeCause } from './history.ts';
-import type { VmIdentity } from './policy/document.ts';
+import { KEEP_EVERY_MS, Keeping } from './keeping.ts';
 import type { PolicyFile } from './policy/file.ts';
-import { BUILT_IN, type Policy } from './policy/policy.ts';
+import type { Policy } from './policy/policy.ts';
 import { decideRound } from './round.ts';
 import { type AskHostMemory, SpareMemory } from './spare-memory.ts';
-
-/** A VM that is attended to. */
-export interface Attended extends VmIdentity {
-  driver: Pick<VmDriver, 'state' | 'park' | 'wake' | 'abortPark'>;
-  source: ReportSource;
-}
+import { type Attended, Watched } from './watched.ts';
 
 export interface AttentionDeps {
   /** null: nothing is parked by itself. */
@@ -42,48 +37,44 @@ export interface AttentionDeps {
   everyMs?: number;
 }
 
-/** Of the interval, for questions; the rest is left for the answers and the decisions. */
-const ASKING_SHARE = 0.6;
-/** With few VMs there is no need to spread them further. */
-const MOST_APART_MS = 20;
-/** Calls that may be under way at once; those to VMs that don't answer end after five seconds. */
-const MOST_AT_ONCE = 500;
-/** A VM that does not answer is asked again after so many rounds at the latest. */
-const LONGEST_SILENCE_ROUNDS = 6;
 /** Of a VM that parks: somebody may be there before the window says so. */
 const PARKING_EVERY_MS = 1000;
-/** What was learned since may be lost by a crash. */
-const KEEP_EVERY_MS = 3_600_000;
-const MOST_KEPT_AT_ONCE = 100;
+/** After a start all that idle are found so in one round; hosts and sink servers take them bit by bit. */
+const MOST_PARKING_PER_HOST = 4;
 
 export class Attention {
   readonly #deps: AttentionDeps;
   readonly #log: Log;
   readonly #everyMs: number;
-  readonly #spare: SpareMemory | null;
   readonly #vms = new Map<string, Watched>();
   readonly #ended = new AbortController();
-  readonly #moved = new Set<Watched>();
-  #asking = 0;
-  /** Who was not asked in one round is first in the next. */
-  #next = 0;
+  readonly #asking: Asking;
+  /** null without a policy: then nothing is learned. */
+  readonly #keeping: Keeping | null;
+  readonly #spare: SpareMemory | null;
+  /** By host. */
+  readonly #parking = new Map<string, number>();
   #running: Promise<void> = Promise.resolve();
 
   constructor(deps: AttentionDeps) {
+    const { policy, journal, log, hostMemory, everyMs = SAMPLE_EVERY_MS } = deps;
     this.#deps = deps;
-    this.#log = deps.log;
-    this.#everyMs = deps.everyMs ?? SAMPLE_EVERY_MS;
-    this.#spare = deps.hostMemory ? new SpareMemory(deps.hostMemory) : null;
+    this.#log = log;
+    this.#everyMs = everyMs;
+    this.#asking = new Asking(everyMs, this.#ended.signal);
+    this.#keeping = policy && new Keeping(journal, log);
+    this.#spare = hostMemory ? new SpareMemory(hostMemory) : null;
   }
 
   /** From now on; its driver has started. Gives what is known of the VM, for whoever knows more. */
   add(vm: Attended): VmHistory {
+    const { policy, journal } = this.#deps;
     const now = Date.now();
     const phase = PHASE[vm.driver.state.kind];
-    const collector = new Collector(now, phase, this.#deps.policy && this.#deps.journal.kept(vm.name));
-    const watched = new Watched(vm, collector, this.#deps.policy, now - KEEP_EVERY_MS * Math.random());
+    const collector = new Collector(now, phase, policy && journal.kept(vm.name));
+    const watched = new Watched(vm, collector, policy, now - KEEP_EVERY_MS * Math.random());
     this.#vms.set(vm.name, watched);
-    if (phase === 'parking') this.#watchPark(watched);
+    if (phase === 'parking') this.#parkBegins(watched);
     return watched.history;
   }
 
@@ -112,9 +103,10 @@ export class Attention {
     }
     // It was away: what it reports next says nothing of the time between.
     if (state === 'parked' || (state === 'awake' && !wasParking)) collector.forget();
-    vm.answered(true, this.#everyMs);
-    if (state !== 'unparking') this.#keepSoon(vm);
-    if (state === 'parking') this.#watchPark(vm);
+    vm.askSoon();
+    if (state !== 'unparking') this.#keeping?.soon(vm);
+    if (wasParking) this.#countParking(vm, -1);
+    if (state === 'parking') this.#parkBegins(vm);
   }
 
   explain(name: string): Explanation {
@@ -124,7 +116,7 @@ export class Attention {
     const { history, policy } = vm;
     const problem = file?.problem?.toBody() ?? null;
     return explain({
-      ...{ vm: name, state: vm.vm.driver.state.kind, history, policy, now },
+      ...{ vm: name, state: vm.driver.state.kind, history, policy, now },
       decision: decide(history, policy, now),
       file: file && { name: file.current.file, problem },
     });
@@ -143,11 +135,7 @@ export class Attention {
   async stop(): Promise<void> {
     this.#ended.abort();
     await this.#running;
-    const all = [...this.#vms.values()];
-    for (let at = 0; at < all.length; at += MOST_KEPT_AT_ONCE) {
-      this.#keep(all.slice(at, at + MOST_KEPT_AT_ONCE));
-      await turn();
-    }
+    await this.#keeping?.end(this.#vms.values());
   }
 
   async #attend(): Promise<void> {
@@ -156,68 +144,39 @@ export class Attention {
       const startedAt = performance.now();
       try {
         this.#spare?.refresh(this.#vms.values());
-        await this.#askAll(startedAt);
-        const decidedAt = performance.now();
-        const cpu = process.cpuUsage();
-        const act = (vm: Watched, decision: Decision) => this.#act(vm, decision);
-        const vms = await decideRound(this.#vms.values(), Date.now, act, signal);
-        const { user, system } = process.cpuUsage(cpu);
-        const cpuMs = (user + system) / 1000;
-        this.#log.debug('idle.round', { vms, ms: performance.now() - decidedAt, cpuMs });
-        this.#keepSome();
+        await this.#asking.round(this.#vms.values());
+        await this.#decideAll();
+        this.#keeping?.some(this.#vms.values());
       } catch (thrown) {
         this.#log.error('idle.round', { error: asSeamlessError(thrown) });
       }
-      await this.#pause(startedAt + this.#everyMs - performance.now());
+      await pause(startedAt + this.#everyMs - performance.now(), signal);
     }
   }
 
-  /** One after the other at even distances, then a moment for the last answers. */
-  async #askAll(startedAt: number): Promise<void> {
-    const awake = [...this.#vms.values()].filter(
-      (vm) => vm.history.phase === 'awake' && vm.askAgainAt <= startedAt,
-    );
-    const apartMs = Math.min(MOST_APART_MS, (this.#everyMs * ASKING_SHARE) / Math.max(awake.length, 1));
-    const answers: Promise<void>[] = [];
-    const askedUntil = startedAt + this.#everyMs * (ASKING_SHARE + 0.2);
-    for (let count = 0; count < awake.length && !this.#ended.signal.aborted; ) {
-      const due = Math.min(awake.length, Math.floor((performance.now() - startedAt) / apartMs) + 1);
-      for (; count < due && this.#asking < MOST_AT_ONCE; count++) {
-        const vm = awake[this.#next++ % awake.length] as Watched;
-        if (!vm.isAsked && vm.history.phase === 'awake') answers.push(this.#ask(vm));
-      }
-      if (performance.now() > askedUntil) break;
-      if (count < awake.length)
-        await this.#pause(Math.max(2, startedAt + count * apartMs - performance.now()));
-    }
-    const enough = new AbortController();
-    await Promise.race([
-      Promise.all(answers),
-      delay(Math.max(0, askedUntil - performance.now()), null, { signal: enough.signal }).catch(() => {}),
-    ]);
-    enough.abort();
+  async #decideAll(): Promise<void> {
+    const startedAt = performance.now();
+    const before = process.cpuUsage();
+    const act = (vm: Watched, decision: Decision) => this.#act(vm, decision);
+    const vms = await decideRound(this.#vms.values(), Date.now, act, this.#ended.signal);
+    const { user, system } = process.cpuUsage(before);
+    this.#log.debug('idle.round', {
+      vms,
+      ms: performance.now() - startedAt,
+      cpuMs: (user + system) / 1000,
+    });
   }
 
-  async #ask(vm: Watched): Promise<void> {
-    vm.isAsked = true;
-    this.#asking++;
-    try {
-      vm.answered(await vm.collector.collect(vm.vm.source, vm.policy), this.#everyMs);
-    } finally {
-      this.#asking--;
-      vm.isAsked = false;
-    }
-  }
-
-  #act({ name, vm, policy, history }: Watched, decision: Decision): void {
+  #act({ name, host, driver, policy, history }: Watched, decision: Decision): void {
     const rule = ruleOf(decision, policy);
     try {
       if (decision.verdict === 'park') {
-        vm.driver.park({ cause: 'idle', rule });
+        if ((this.#parking.get(host) ?? 0) >= MOST_PARKING_PER_HOST) return; // in a later round
+        driver.park({ cause: 'idle', rule });
       } else if (decision.verdict === 'wake') {
         const cause = PLANNED[decision.rule] ?? 'policy';
-        vm.driver.wake(plannedWake(cause, `${reasonOf(decision, history)} (${rule})`));
-      } else if (!vm.driver.abortPark()) return;
+        driver.wake(plannedWake(cause, `${reasonOf(decision, history)} (${rule})`));
+      } else if (!driver.abortPark()) return;
       this.#log.info(`idle.${decision.verdict}`, { vmId: name, rule });
     } catch (thrown) {
       const error = asSeamlessError(thrown);
@@ -227,116 +186,32 @@ export class Attention {
   }
 
   /** Until the park has passed its pivot somebody who comes takes it back. */
-  #watchPark(vm: Watched): void {
+  #parkBegins(vm: Watched): void {
+    this.#countParking(vm, 1);
     if (!this.#deps.policy) return;
+    const { signal } = this.#ended;
     const watch = async () => {
-      await this.#pause(0); // The driver has yet to begin.
-      while (vm.history.phase === 'parking' && !this.#ended.signal.aborted) {
-        if (!vm.isAsked) await this.#ask(vm);
-        const { state } = vm.vm.driver;
+      await pause(0, signal); // The driver has yet to begin.
+      while (vm.history.phase === 'parking' && !signal.aborted) {
+        if (!vm.isAsked) await this.#asking.ask(vm);
+        const { state } = vm.driver;
         if (state.kind !== 'parking' || state.phase === 'after-pivot') return;
         const decision = decide(vm.history, vm.policy, Date.now(), 'verdict');
         if (decision.verdict === 'abort') return this.#act(vm, decision);
-        await this.#pause(Math.min(PARKING_EVERY_MS, this.#everyMs));
+        await pause(Math.min(PARKING_EVERY_MS, this.#everyMs), signal);
       }
     };
     watch().catch((error) => this.#log.error('idle.watch', { vmId: vm.name, error }));
   }
 
-  /** A wake does not wait for the disk. */
-  #keepSoon(vm: Watched): void {
-    if (this.#moved.size === 0) setImmediate(() => this.#keepMoved());
-    this.#moved.add(vm);
-  }
-
-  #keepMoved(): void {
-    const moved = [...this.#moved];
-    this.#moved.clear();
-    if (!this.#ended.signal.aborted) this.#keep(moved);
-  }
-
-  #keepSome(): void {
-    const before = Date.now() - KEEP_EVERY_MS;
-    const due: Watched[] = [];
-    for (const vm of this.#vms.values()) {
-      if (vm.keptAt < before && due.push(vm) === MOST_KEPT_AT_ONCE) break;
-    }
-    this.#keep(due);
-  }
-
-  #keep(vms: readonly Watched[]): void {
-    if (!this.#deps.policy || vms.length === 0) return;
-    try {
-      this.#deps.journal.keep(new Map(vms.map(({ name, history }) => [name, history.toRecord()])));
-    } catch (thrown) {
-      this.#log.error('idle.keeping', { error: asSeamlessError(thrown) });
-    }
-    for (const vm of vms) vm.keptAt = Date.now();
+  #countParking({ host }: Watched, by: 1 | -1): void {
+    this.#parking.set(host, (this.#parking.get(host) ?? 0) + by);
   }
 
   #found(name: string): Watched {
     const vm = this.#vms.get(name);
     if (vm) return vm;
     throw new SeamlessError('VM_UNKNOWN', `Expected a registered VM, got “${name}”`);
-  }
-
-  async #pause(ms: number): Promise<void> {
-    await delay(Math.max(0, ms), null, { signal: this.#ended.signal }).catch(() => {});
-  }
-}
-
-/** One VM with its history, and the policy that holds for it now. */
-class Watched {
-  readonly name: string;
-  readonly vm: Attended;
-  readonly collector: Collector;
-  isAsked = false;
-  /** By the monotonic clock. */
-  askAgainAt = 0;
-  #silences = 0;
-  keptAt: number;
-  readonly #file: AttentionDeps['policy'];
-  #identity: VmIdentity;
-  #policy: Policy = BUILT_IN;
-  /** Whose policy that is. */
-  #document: object | null = null;
-
-  constructor(vm: Attended, collector: Collector, file: AttentionDeps['policy'], keptAt: number) {
-    this.name = vm.name;
-    this.vm = vm;
-    this.collector = collector;
-    this.keptAt = keptAt;
-    this.#file = file;
-    this.#identity = vm;
-  }
-
-  get host(): string {
-    return this.vm.host;
-  }
-
-  get history(): VmHistory {
-    return this.collector.history;
-  }
-
-  get policy(): Policy {
-    const document = this.#file?.current ?? null;
-    if (document && document !== this.#document) {
-      this.#policy = document.policyFor(this.#identity);
-      this.#document = document;
-    }
-    return this.#policy;
-  }
-
-  /** Who does not answer is asked less and less, so that many of them don't take the others' turns. It is not known, hence busy, meanwhile. */
-  answered(did: boolean, everyMs: number): void {
-    this.#silences = did ? 0 : this.#silences + 1;
-    const rounds = did ? 0 : Math.min(2 ** (this.#silences - 1), LONGEST_SILENCE_ROUNDS) - 1;
-    this.askAgainAt = rounds > 0 ? performance.now() + (rounds - 0.5) * everyMs : 0;
-  }
-
-  setMetadata(metadata: Record<string, string>): void {
-    this.#identity = { ...this.#identity, metadata };
-    this.#document = null;
   }
 }
 

@@ -2,11 +2,12 @@
 import { join } from 'node:path';
 import { beforeEach, expect, onTestFinished, test, vi } from 'vitest';
 import { silentLog } from '../../../../common/log.ts';
-import { type Attended, Attention } from '../../../../orchestrator/idle/attention.ts';
+import { Attention } from '../../../../orchestrator/idle/attention.ts';
 import { VmHistory } from '../../../../orchestrator/idle/history.ts';
 import { parsePolicy } from '../../../../orchestrator/idle/policy/document.ts';
 import { BUILT_IN } from '../../../../orchestrator/idle/policy/policy.ts';
 import { SpareMemory } from '../../../../orchestrator/idle/spare-memory.ts';
+import type { Attended } from '../../../../orchestrator/idle/watched.ts';
 import { type Journal, openJournal } from '../../../../orchestrator/saga/journal.ts';
 import type { Move } from '../../../../orchestrator/vm/driver.ts';
 import type { ParkCause, VmState, Wake } from '../../../../orchestrator/vm/state.ts';
@@ -287,6 +288,32 @@ test('without a policy nobody is asked and nothing is done', async () => {
   expect(guest.asked).toBe(0);
   expect(attention.explain('vm1')).toMatchObject({ verdict: 'keep', rule: 'off (no policy is configured)' });
   expect(() => attention.explain('vm9')).toThrow('Expected a registered VM');
+});
+
+test('of the idle VMs of a host a few are parked at once, the others when these are', async () => {
+  const policy = { current: parsePolicy(QUIET_TEXT, 'p.yaml'), problem: null };
+  const policyFor = (vm: { name: string; host: string }) => ({
+    ...parsePolicy(QUIET_TEXT, 'p.yaml').policyFor(vm),
+    windowMs: WINDOW_MS,
+  });
+  const attention = new Attention({
+    ...{ journal, log: silentLog, everyMs: EVERY_MS },
+    policy: { ...policy, current: { file: 'p.yaml', policyFor } },
+  });
+  const drivers = Array.from({ length: 7 }, (_, index) => {
+    const driver = new Driver();
+    const name = `vm${index}`;
+    driver.onMove = (move) => attention.moved(name, move);
+    attention.add({ name, host: index === 6 ? 'other' : 'hv', driver, source: new Guest().source });
+    return driver;
+  });
+  attention.start();
+  onTestFinished(() => attention.stop());
+  const parking = () => drivers.filter(({ state }) => state.kind === 'parking');
+  await until(() => expect(drivers[6]?.state.kind).toBe('parking'));
+  await until(() => expect(parking()).toHaveLength(5));
+  for (const driver of parking()) driver.move(PARKED);
+  await until(() => expect(parking()).toHaveLength(2));
 });
 
 test('many VMs are asked evenly over the interval', async () => {
