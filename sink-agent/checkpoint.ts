@@ -22,13 +22,19 @@ const GATES = '.gates';
  * Dumps `manifest.trees`, whose externals have their names in this sink, into `folder` (on the host), made for it.
  * Throws `CHECKPOINT_FAILED` with everything frozen and alive, or, when not even that could be had, `RESTORE_FAILED`: `folder` holds
  * the trees that are not alive.
+ * @param muted resolves when no reset can leave the sink any more; begun at the trigger, it is over by now
  */
-export async function dumpImage(target: RestoreTarget, manifest: Manifest, folder: string): Promise<void> {
-  const { cgroup, init } = target;
+export async function dumpImage(
+  target: RestoreTarget,
+  manifest: Manifest,
+  folder: string,
+  muted: Promise<void> = muteResets(target.init.pid),
+): Promise<void> {
+  const { cgroup } = target;
   const cgroups = manifest.trees.map(({ root }) => join(cgroup.path, treeCgroup(root)));
   // CRIU thaws the cgroup that it was told once it holds the tree; one that is frozen from above would stay so.
   for (const each of cgroups) await setFrozen(each, true);
-  await Promise.all([muteResets(init.pid), ...cgroups.map((each) => waitFrozen(each))]);
+  await Promise.all([muted, ...cgroups.map((each) => waitFrozen(each))]);
   await setFrozen(cgroup.processes, false);
   await drainNetlink(target, manifest);
   const gates = manifest.trees.length > 1 ? await openGates(manifest, folder) : [];

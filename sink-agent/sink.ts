@@ -20,7 +20,7 @@ import { restoredTrees, restoreImage } from './restore/restore.ts';
 import { type ReturnedPacket, returnPackets, unreadDatagrams } from './returned.ts';
 import { setFrozen, treeProcesses } from './sandbox/cgroup.ts';
 import type { ProcessIdentity } from './sandbox/process.ts';
-import { allowResets } from './sandbox/resets.ts';
+import { allowResets, muteResets } from './sandbox/resets.ts';
 import type { Trigger } from './trigger.ts';
 import { Watch, waitUntraced } from './watch.ts';
 
@@ -42,6 +42,8 @@ export class Sink {
   /** Of the image that lives here, with the names that its externals have here; read off again after a restart. */
   #manifest: Manifest | null = null;
   #turn: Promise<unknown> = Promise.resolve();
+  /** Under way since the processes stopped, so that the dump need not wait for it; null while resets may leave. */
+  #muted: Promise<void> | null = null;
 
   constructor(around: SinkSurroundings, record: SinkRecord) {
     const { vm } = record;
@@ -110,6 +112,7 @@ export class Sink {
           this.#seize(this.#manifest),
           allowResets(target.init.pid, image.manifest.lingering),
         ]);
+        this.#muted = null;
       } catch (cause) {
         await this.#end();
         throw restoreFailure(cause);
@@ -123,6 +126,7 @@ export class Sink {
       if (this.#already('run')) return this.status();
       const manifest = await this.#whole();
       if (!this.#watch.seized) await this.#seize(manifest);
+      if (this.record.state === 'frozen') await this.#unmute(manifest);
       this.#ledger.become('running', { trigger: null, reason: null, ran: true });
       await this.#ledger.written();
       try {
@@ -143,6 +147,7 @@ export class Sink {
         return this.status();
       }
       await this.#watch.stop();
+      this.#mute();
       return this.record.state === 'frozen' ? this.status() : this.#ledger.become('frozen');
     });
   }
@@ -162,8 +167,9 @@ export class Sink {
       await this.#ledger.step('dumping', { stepImageId: imageId });
       const [untaken] = await Promise.all([this.#untaken(manifest), images.begin(manifest)]);
       try {
-        await dumpImage(target, manifest, images.dumpingPath(this.vm, imageId));
+        await dumpImage(target, manifest, images.dumpingPath(this.vm, imageId), this.#mute());
       } catch (cause) {
+        this.#muted = null; // undone with the rest
         await this.#afterFailedDump(cause);
         throw cause;
       }
@@ -251,7 +257,10 @@ export class Sink {
     const manifest = await this.#whole();
     if (state === 'frozen') return;
     await this.#seize(manifest);
-    if (state === 'running') await this.#watch.go();
+    if (state === 'running') {
+      await this.#unmute(manifest); // the trigger of the agent before may have been its last deed
+      await this.#watch.go();
+    }
     this.#log.info('sink.takenOver', { state });
   }
 
@@ -333,6 +342,7 @@ export class Sink {
   async #end(): Promise<void> {
     await this.#watch.stop().catch((error: unknown) => this.#log.warn('sink.stop', { error }));
     await this.#container.end();
+    this.#muted = null;
     this.#manifest = null;
   }
 
@@ -352,6 +362,26 @@ export class Sink {
     if (trigger === null) this.#log.error('sink.stopped', { reason });
     const { state } = this.record;
     this.#ledger.become(state === 'running' ? 'frozen' : state, { trigger, reason });
+    this.#mute();
+  }
+
+  #mute(): Promise<void> {
+    const { init } = this.record;
+    if (this.#muted === null && init) {
+      const muted = muteResets(init.pid);
+      muted.catch(() => {
+        if (this.#muted === muted) this.#muted = null; // whoever dumps tries again, and says so
+      });
+      this.#muted = muted;
+    }
+    return this.#muted ?? Promise.resolve();
+  }
+
+  async #unmute({ lingering }: Manifest): Promise<void> {
+    const { init } = this.record;
+    await this.#muted?.catch(() => {});
+    this.#muted = null;
+    if (init) await allowResets(init.pid, lingering);
   }
 
   #already(request: SinkRequest, imageId?: string): boolean {
