@@ -9,7 +9,7 @@ import { undoCheckpoint } from './checkpoint/checkpoint.ts';
 import { endStrays } from './checkpoint/placeholders.ts';
 import type { AgentContext } from './context.ts';
 import { isAlive } from './processes.ts';
-import { restore, runs } from './restore/restore.ts';
+import { restore, runs, settle } from './restore/restore.ts';
 
 const CRIU_TIMEOUT_MS = 60_000;
 const POLL_MS = 50;
@@ -21,6 +21,7 @@ export async function recover(context: AgentContext): Promise<void> {
   if (!away || away.phase === 'dumped') return;
   const { phase, imageId, placeholders } = away;
   log.warn('recovery.started', { phase, imageId });
+  if (phase === 'settling') return settle(context, imageId, placeholders);
   await awaitNoCriu(images.folder(imageId), CRIU_TIMEOUT_MS);
   if (phase === 'dumping') return undoCheckpoint(context, imageId, placeholders);
   const { trees } = await images.manifest(imageId);
@@ -34,7 +35,8 @@ export async function recover(context: AgentContext): Promise<void> {
   }
   // Some trees were let go or ended, others not: all shall run here.
   state.write({ away: { ...away, phase: 'restoring' } });
-  await restore(context, imageId);
+  const { settled } = await restore(context, imageId);
+  await settled;
 }
 
 async function awaitNoCriu(folder: string, timeoutMs: number): Promise<void> {

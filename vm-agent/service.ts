@@ -30,6 +30,12 @@ export function createService(context: AgentContext): {
 } {
   const { images, state } = context;
   const exclusively = createQueue();
+  /** As `exclusively`, but who asked need not wait for all of it. */
+  const answeredEarly = <T>(work: (answer: (result: T) => void) => Promise<void>): Promise<T> => {
+    const { promise, resolve, reject } = Promise.withResolvers<T>();
+    exclusively(() => work(resolve)).catch(reject);
+    return promise;
+  };
   const observer = createObserver(context.helpers.observer);
   /** As of the last sample: the policy changes seldom. */
   let named: readonly string[] = [];
@@ -72,11 +78,11 @@ export function createService(context: AgentContext): {
         return checkpoint(context, imageId, answers, checked(programs));
       }),
     restore: ({ imageId }) =>
-      exclusively(async () => {
+      answeredEarly(async (answer) => {
         const known = stateOf(imageId);
         if (known === 'restored') {
           const { trees } = await images.manifest(imageId);
-          return { processes: trees.reduce((sum, { processes }) => sum + processes.length, 0) };
+          return answer({ processes: trees.reduce((sum, { processes }) => sum + processes.length, 0) });
         }
         if (known === null)
           throw new SeamlessError('AGENT_REFUSED', `Expected an image ${imageId}, got none; send it first`);
@@ -86,7 +92,9 @@ export function createService(context: AgentContext): {
             `Image ${imageId} is out of date: the processes run here again, from another`,
           );
         }
-        return restore(context, imageId);
+        const { processes, settled } = await restore(context, imageId);
+        answer({ processes });
+        await settled; // the next in the queue finds everything in order
       }),
     dummyRestore: ({ imageId }) =>
       exclusively(async () => {

@@ -2,9 +2,10 @@
  * What must survive a restart of the agent: which images there are, and where the gateway processes are. A small file, replaced
  * atomically, on a tmpfs: after a reboot of the guest nothing of it holds any more.
  *
- *   (here) ── dumping ── committing ── dumped ── restoring ── (here)
+ *   (here) ── dumping ── committing ── dumped ── restoring ── settling ── (here)
  *
- * Up to `committing` the processes run here whatever happens: CRIU undoes a dump whose agent has died.
+ * Up to `committing` the processes run here whatever happens: CRIU undoes a dump whose agent has died. From `settling` on they run here
+ * again, and only systemd is still to be told; whether they live is no question any more, since they may end by themselves.
  */
 import { mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { dirname } from 'node:path';
@@ -12,8 +13,8 @@ import type { ImageState } from './api.ts';
 import type { Placeholder } from './checkpoint/placeholders.ts';
 
 export interface Away {
-  phase: 'dumping' | 'committing' | 'dumped' | 'restoring';
-  /** The image that is dumped or, in `restoring`, restored. */
+  phase: 'dumping' | 'committing' | 'dumped' | 'restoring' | 'settling';
+  /** The image that is dumped or, from `restoring` on, restored. */
   imageId: string;
   placeholders: Placeholder[];
 }

@@ -1,7 +1,7 @@
 /**
  * The restore of an image in the VM: all process trees or none.
  *
- *   fresh ends → CRIU restores each tree and stops at its gate → cgroups → commit → MAINPID=real → placeholders end
+ *   fresh ends → CRIU restores each tree and stops at its gate → cgroups → commit → (answer) → MAINPID=real → placeholders end
  *
  * At the gates all processes exist and none has run; a failure up to there ends them with their connections untouched
  * (sockets still in repair mode), so that the image is as good as before. After the commit there is only forward.
@@ -29,8 +29,14 @@ import { openFreshEnds } from './externals.ts';
 
 const NS_LAST_PID = '/proc/sys/kernel/ns_last_pid';
 
-/** Restores image `imageId`, or what of it does not run yet. Throws `RESTORE_FAILED` with nothing of it running, and the image kept. */
-export async function restore(context: AgentContext, imageId: string): Promise<{ processes: number }> {
+/**
+ * Restores image `imageId`, or what of it does not run yet. Throws `RESTORE_FAILED` with nothing of it running, and the image kept.
+ * When it resolves the processes run and may be spoken to; `settled` tells when systemd knows them again, and never rejects.
+ */
+export async function restore(
+  context: AgentContext,
+  imageId: string,
+): Promise<{ processes: number; settled: Promise<void> }> {
   const { state, images, log } = context;
   const watch = startStopwatch();
   const { away } = state.read();
@@ -54,11 +60,13 @@ export async function restore(context: AgentContext, imageId: string): Promise<{
       ? error
       : new SeamlessError('RESTORE_FAILED', error.message, { cause: thrown, details: error.details });
   }
+  state.write({ away: { phase: 'settling', imageId, placeholders }, images: { [imageId]: 'restored' } });
   watch.lap('restore');
-  await settle(context, imageId, placeholders);
-  watch.lap('mainPids');
-  log.info('restore.done', { imageId, ms: watch.steps });
-  return { processes: count(manifest) };
+  const settled = settle(context, imageId, placeholders).then(() => {
+    watch.lap('mainPids');
+    log.info('restore.done', { imageId, ms: watch.steps });
+  });
+  return { processes: count(manifest), settled };
 }
 
 /** Restores `trees` from the image in `imageFolder` and lets them go, all or none; their processes are back in their cgroups. */
@@ -112,8 +120,8 @@ function assertAlive(trees: readonly ProcessTree[]): void {
   throw new SeamlessError('RESTORE_FAILED', `Expected every restored process to live, got ${names} ended`);
 }
 
-/** What follows once all processes live; safe to repeat. */
-async function settle(
+/** What follows once all processes live, and nobody waits for; safe to repeat. */
+export async function settle(
   context: AgentContext,
   imageId: string,
   placeholders: readonly Placeholder[],
