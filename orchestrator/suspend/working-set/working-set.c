@@ -163,12 +163,44 @@ static void prefetch(const char *pid, const char *path)
 }
 
 /* A call that reclaims gigabytes could not be ended. */
-#define EVICT_BYTES (64ull << 20)
+#define EVICT_BYTES (32ull << 20)
+#define BEFORE_MS 50
+#define LEAST_REST_MS 4
+#define MOST_REST_MS 100
+#define STALLED_SHARE 0.1
+
+/* Time in which some task of the host waited for memory or for a disk; stands still without pressure information. */
+static uint64_t stalled_us(void)
+{
+	static const char *const files[] = { "/proc/pressure/memory", "/proc/pressure/io" };
+	uint64_t sum = 0, total;
+
+	for (int i = 0; i < 2; i++) {
+		FILE *file = fopen(files[i], "re");
+		if (file && fscanf(file, "some avg10=%*f avg60=%*f avg300=%*f total=%" SCNu64, &total) == 1)
+			sum += total;
+		if (file)
+			fclose(file);
+	}
+	return sum;
+}
+
+/* Rests, and gives the share of that in which others waited (orchestrator/memory/pace.ts: a call that reclaims waits itself). */
+static double rest(unsigned ms)
+{
+	uint64_t before = stalled_us();
+	struct timespec time = { .tv_nsec = ms * 1000000l };
+
+	nanosleep(&time, NULL);
+	return (double)(stalled_us() - before) / (ms * 1000.0);
+}
 
 static void evict(const char *pid)
 {
 	char line[512], permissions[5];
 	uint64_t from, to, refused = 0;
+	unsigned rest_ms = LEAST_REST_MS;
+	double usual = rest(BEFORE_MS);
 	int pidfd = (int)syscall(SYS_pidfd_open, atoi(pid), 0);
 	FILE *maps = fdopen(open_of(pid, "maps"), "r");
 
@@ -181,6 +213,8 @@ static void evict(const char *pid)
 			struct iovec piece = { (void *)(uintptr_t)from, to - from < EVICT_BYTES ? to - from : EVICT_BYTES };
 			if (syscall(SYS_process_madvise, pidfd, &piece, 1, MADV_PAGEOUT, 0) < 0)
 				refused++;
+			rest_ms = rest(rest_ms) > usual + STALLED_SHARE ? rest_ms * 2 : rest_ms / 2;
+			rest_ms = rest_ms < LEAST_REST_MS ? LEAST_REST_MS : rest_ms > MOST_REST_MS ? MOST_REST_MS : rest_ms;
 		}
 	}
 	printf("{\"refused\":%" PRIu64 "}\n", refused);
