@@ -4,6 +4,7 @@ import type { VmConfig } from '../config.ts';
 import type { VmDriver } from '../vm/driver.ts';
 import { changeOf, type NovaNotification } from './notification.ts';
 import type { OwnRequests } from './own-requests.ts';
+import { statusOf } from './request.ts';
 
 export interface Followed {
   config: VmConfig;
@@ -34,8 +35,21 @@ export function followers(vms: Iterable<Followed>, requests: OwnRequests, log: L
         log.debug('nova.own', { vmId: name, what: change.what, requestId });
         return false;
       }
-      await vm.driver.changedOutside(change);
-      return true;
+      try {
+        await vm.driver.changedOutside(change);
+        return true;
+      } catch (error) {
+        // Asked again it would say the same, and everything behind it would wait. Nothing has been destroyed.
+        if (!isRefusal(error)) throw error;
+        log.error('nova.unconfirmed', { vmId: name, ...change, error });
+        return false;
+      }
     },
   };
+}
+
+/** Nova has understood the question, and will not answer it. */
+function isRefusal(error: unknown): boolean {
+  const status = statusOf(error);
+  return status !== null && status >= 400 && status < 500;
 }

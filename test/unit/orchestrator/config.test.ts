@@ -121,3 +121,15 @@ function problemsOf(value: unknown): unknown {
     return (thrown as { details: { problems: string[] } }).details.problems;
   }
 }
+
+test('switching off through Nova needs to know Nova, and the server of each VM, which no two share', () => {
+  expect(problemsOf({ ...VALID, switchOff: 'nova' })).toEqual([
+    '/openstack: missing, and `switchOff: nova` needs it',
+    '/vms: no openstack.serverId of vm1, and `switchOff: nova` needs it',
+  ]);
+  const openstack = { serverId: '4e7a1c52-98cf-4c6e-a8b3-7f0e2d5b9a11' };
+  const vms = ['vm1', 'vm2'].map((name) => ({ ...VALID.vms[0], name, openstack }));
+  expect(problemsOf({ ...VALID, vms })).toEqual([
+    expect.stringContaining(`“${openstack.serverId}” is there twice`),
+  ]);
+});
