@@ -56,9 +56,10 @@ export async function playAuto(
   say(
     `  woken by ${user.trigger?.detail}; a timer is set in the guest for ${clock(plannedS)}, and nobody types any more`,
   );
-  await setTimer(stage, plannedS);
-
-  const again = await untilParked(stage, pace, say, signal, park.id);
+  const [again] = await Promise.all([
+    untilParked(stage, pace, say, signal, park.id),
+    setTimer(stage, plannedS),
+  ]);
   const grace = {
     seconds: (Date.parse(again.park.startedAt) - wokeAt) / 1000,
     expectedSeconds: graceS,
