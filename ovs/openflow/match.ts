@@ -154,7 +154,7 @@ function readField(match: Match, oxmClass: number, field: number, masked: boolea
   for (const [name, codec] of Object.entries(FIELDS)) {
     if (codec.field !== field) continue;
     if (!masked) Object.assign(match, { [name]: codec.decode(bytes) });
-    else if (name === 'ipv4Src' || name === 'ipv6Src') Object.assign(match, { [name]: readPrefix(bytes) });
+    else if (/^ipv[46](Src|Dst)$/.test(name)) Object.assign(match, { [name]: readPrefix(bytes) });
   }
 }
 
