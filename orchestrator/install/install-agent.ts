@@ -46,9 +46,11 @@ export async function installAgent(
   const { role, bundle } = what;
   say(`looking at ${host.name}`);
   const former = await look(host, role);
-  say(`uploading ${role} ${bundle.version}`);
-  const archive = await host.install(bundle.file);
-  await shell(host, UNPACK, [`${PREFIX}/${role}`, bundle.version, archive], UNPACK_MS);
+  if (!(await isThere(host, `${PREFIX}/${role}/${bundle.version}`))) {
+    say(`uploading ${role} ${bundle.version}`);
+    const archive = await host.install(bundle.file);
+    await shell(host, UNPACK, [`${PREFIX}/${role}`, bundle.version, archive], UNPACK_MS);
+  }
   say('enrolling');
   await enrol(host, what);
   await configure(host, what);
@@ -99,8 +101,7 @@ async function enrol(
 async function configure(host: HostTransport, what: AgentInstallation): Promise<void> {
   const { role, name, address, port, templatesDir } = what;
   const path = `${CONFIGURATION}/${role}.json`;
-  const { stdout } = await shell(host, '[ ! -e "$0" ] || echo there', [path]);
-  if (stdout.trim() === 'there') return;
+  if (await isThere(host, path)) return;
   const pki = `${CONFIGURATION}/pki`;
   const listen = { address, port };
   const tls = { ca: `${pki}/ca.crt`, cert: `${pki}/${role}.crt`, key: `${pki}/${role}.key` };
@@ -113,6 +114,10 @@ async function configure(host: HostTransport, what: AgentInstallation): Promise<
           cgroupRoot: await cgroupRoot(host),
         };
   await host.writeFile(path, `${JSON.stringify(config, null, 2)}\n`);
+}
+
+async function isThere(host: HostTransport, path: string): Promise<boolean> {
+  return (await shell(host, '[ ! -e "$0" ] || echo there', [path])).stdout.trim() === 'there';
 }
 
 /** Beside the unit's own cgroup, which ends with it. */
@@ -140,7 +145,6 @@ true`;
 /** Complete, or not there: the folder gets its name when all of it is written. */
 const UNPACK = `
 set -e
-[ -d "$0/$1" ] && exit 0
 rm -rf "$0/$1.new"
 mkdir -p "$0/$1.new"
 tar -xzf "$2" -C "$0/$1.new"

@@ -199,7 +199,7 @@ test('agents are installed by ssh: enrolled, running, answering; a second time o
   await awaitState('vm1', 'awake', 20_000);
   // A VM stands for the machine of a sink server here: what is tried is that its agent starts and proves who it is.
   expect(await install('sink', 'sink2', 7444)).toMatchObject({ former: null });
-}, 120_000);
+}, 300_000);
 
 async function park(): Promise<void> {
   await awaitState('vm1', 'awake', 30_000);

@@ -7,7 +7,7 @@ import { say, sharedStage } from './fixtures/shared-stage.ts';
 /** The demo leaves it parked for longer; what is judged is the same. */
 const PARKED_SECONDS = 8;
 
-const stage = sharedStage();
+const stage = sharedStage({ transport: process.env['SEAMLESS_TRANSPORT'] ?? 'ssh' });
 let report: DemoReport;
 
 beforeAll(async () => {
