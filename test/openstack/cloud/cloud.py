@@ -332,8 +332,13 @@ def main():
         say(sent=True)
 
 
+status = 0
 try:
     main()
 except Exception as error:  # Whoever started the cloud tells it.
-    say(failed=str(error))
-    sys.exit(1)
+    status = 1
+    try:
+        say(failed=str(error))
+    except OSError:
+        pass
+os._exit(status)  # At once: what a library has left running would keep all the others.
