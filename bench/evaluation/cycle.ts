@@ -22,6 +22,8 @@ export interface Client {
 export interface WakeTimes {
   /** First packet out → first packet back, at the client. */
   responseMs: number;
+  /** First packet out → the orchestrator has begun the unpark; more than from the trap, by what the program did before it. */
+  noticedMs: number;
   park: Operation;
   unpark: Operation;
 }
@@ -58,7 +60,7 @@ export async function respond({
   capture,
   port,
   vm,
-}: Client): Promise<{ responseMs: number; answeredAt: number }> {
+}: Client): Promise<{ responseMs: number; askedAt: number; answeredAt: number }> {
   const from = capture.packets.length;
   const out = capture.waitFor(
     'a request',
@@ -74,7 +76,8 @@ export async function respond({
   );
   if (!session.request) throw new SeamlessError('INTERNAL', `Expected a request of ${vm.plan.name}'s client`);
   const [request, answer] = await Promise.all([out, back, session.request()]);
-  return { responseMs: (answer.at - request.at) * 1000, answeredAt: answer.at * 1000 };
+  const [askedAt, answeredAt] = [request.at * 1000, answer.at * 1000];
+  return { responseMs: answeredAt - askedAt, askedAt, answeredAt };
 }
 
 /** Park, request, awake. @param whileParked looks at the sink, before anything wakes it */
@@ -86,14 +89,15 @@ export async function cycle(
 ): Promise<WakeTimes> {
   await parkVm(bed, client, application);
   await whileParked?.();
-  const { responseMs, answeredAt } = await respond(client);
+  const { responseMs, askedAt, answeredAt } = await respond(client);
   const { lastPark, lastUnpark } = await awake(bed, client.vm.plan.name);
   if (!lastPark || !lastUnpark || Date.parse(lastUnpark.startedAt) > answeredAt)
     throw new SeamlessError(
       'INTERNAL',
       `Expected an answer that the VM gave, got one after ${responseMs} ms from its sink`,
     );
-  return { responseMs, park: lastPark, unpark: lastUnpark };
+  const noticedMs = Date.parse(lastUnpark.startedAt) - askedAt;
+  return { responseMs, noticedMs, park: lastPark, unpark: lastUnpark };
 }
 
 /** Waits until the VM is awake and its unpark has ended. */

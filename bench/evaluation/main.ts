@@ -3,7 +3,7 @@ import { parseArgs } from 'node:util';
 import { asSeamlessError, ERRORS, SeamlessError } from '../../common/errors.ts';
 import { takeDown } from '../../lab/down.ts';
 import { APPLICATIONS } from './applications.ts';
-import { benchLab, makeTemplate } from './bed.ts';
+import { BARE_TEMPLATE, benchLab, makeTemplate, TEMPLATE } from './bed.ts';
 import { figure31 } from './figure-3.1.ts';
 import { figure32 } from './figure-3.2.ts';
 import { figure33 } from './figure-3.3.ts';
@@ -43,6 +43,8 @@ const MEASURE: Record<Part, (request: Request) => Promise<Measured>> = {
 
 /** These need no lab. */
 const NO_BED: readonly Part[] = ['switch', 'filter', 'idle-scale'];
+/** These boot virtual machines. */
+const IN_QEMU: readonly Part[] = ['figure-3.1', 'table-3.2'];
 
 async function main(): Promise<number> {
   const { values, positionals } = parseArguments();
@@ -58,7 +60,8 @@ async function main(): Promise<number> {
   process.env['TERM'] = 'dumb';
   const say = (line: string) => process.stderr.write(`bench: ${line}\n`);
   takeDownOnSignals();
-  if (parts.some((part) => !NO_BED.includes(part))) await makeTemplate(say);
+  if (parts.some((part) => !NO_BED.includes(part))) await makeTemplate(TEMPLATE, say);
+  if (parts.some((part) => IN_QEMU.includes(part))) await makeTemplate(BARE_TEMPLATE, say);
   const results: Result[] = [];
   for (const part of parts) {
     const started = performance.now();

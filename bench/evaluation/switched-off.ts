@@ -4,7 +4,7 @@ import { SeamlessError } from '../../common/errors.ts';
 import { stopProcess } from '../../lab/processes.ts';
 import { orchestratorConfigPath, serviceNamed, startService } from '../../lab/services.ts';
 import type { BenchApplication } from './applications.ts';
-import { type Bed, makeBed, SOURCE } from './bed.ts';
+import { BARE_TEMPLATE, type Bed, type BedKind, makeBed, SOURCE, TEMPLATE } from './bed.ts';
 import { connectClient, cycle } from './cycle.ts';
 
 export type Method = 'ram' | 'disk' | 'swap';
@@ -34,8 +34,10 @@ export async function measureAsleep(
   variants: readonly Variant[],
   runs: number,
   done: (what: string) => void,
+  kind: BedKind = 'qemu',
 ): Promise<Asleep[]> {
-  const bed = await makeBed('qemu', { memoryMiB, swapMiB: 2048 + memoryMiB });
+  const template = application.application.packages.length === 0 ? BARE_TEMPLATE : TEMPLATE;
+  const bed = await makeBed(kind, { memoryMiB, swapMiB: 2048 + memoryMiB, template });
   try {
     const [vm] = bed.vms;
     if (!vm) throw new SeamlessError('INTERNAL', 'Expected a VM');

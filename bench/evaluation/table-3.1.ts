@@ -29,6 +29,8 @@ export interface Table31Row {
   spread: { response: Summary; baseline: Summary; floor: Summary };
   /** Response without what the floor takes: orchestration, switching, calls, and what CRIU pays for them. */
   outsideMs: { p50: number; p95: number };
+  /** From the client's packet until the orchestrator has begun the unpark. */
+  noticedMs?: { p50: number; p95: number };
   parkMs: number;
   /** Medians of the baseline's steps. */
   baselineSteps: PipelineTimes;
@@ -139,6 +141,7 @@ function rowOf(
     Math.round(median(ours.map(({ times }) => Number(times.unpark.result[key] ?? 0))));
   const kib = (key: 'rssKiB' | 'pssKiB') => Math.round(median(ours.map(({ memory }) => memory[key])));
   const responses = ours.map(({ times }) => times.responseMs);
+  const noticed = ours.map(({ times }) => times.noticedMs);
   const bare = summary(
     floor.map(({ steps }) => (steps['dump'] ?? 0) + (steps['transfer'] ?? 0) + (steps['restore'] ?? 0)),
   );
@@ -165,6 +168,7 @@ function rowOf(
     sinkPssKiB: kib('pssKiB'),
     spread,
     outsideMs: { p50: round(percentile(outside, 50)), p95: round(percentile(outside, 95)) },
+    noticedMs: { p50: round(percentile(noticed, 50)), p95: round(percentile(noticed, 95)) },
     parkMs: round(median(ours.map(({ times }) => times.park.ms ?? 0))),
     baselineSteps: medians(baseline.map(({ steps }) => steps)),
   };
