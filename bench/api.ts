@@ -2,9 +2,11 @@
  * The whole service with ten thousand registered VMs: how soon it answers, GET /v1/vms?limit=100 at 200 requests a second while
  * 500 event streams are open, and whether each stream gets each event. The VMs are awake; all their QEMUs are one socket here that
  * speaks QMP's greeting, since what is measured is the service's surface. By the Unix socket, and by TLS with a token.
+ * Then webhooks, signed, each for another VM: how soon its park is in the journal and the 202 is back.
  * Run by `scripts/bench api [--vms N] [--rate N] [--streams N] [--seconds N] [--quick] [--json]`; exits 1 when a goal is missed.
  */
 import { spawn } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import {
@@ -22,8 +24,10 @@ import { parseArgs } from 'node:util';
 import { SeamlessError } from '../common/errors.ts';
 import { issueCertificate, makeAuthority } from '../lab/pki.ts';
 import { apiClient } from '../orchestrator/cli/client.ts';
+import { parseSecret, sign } from '../orchestrator/webhooks/signature.ts';
 
 const GOALS = { p99Ms: 50, streams: 500 };
+const WEBHOOKS_PER_SECOND = 5;
 const PORT = 18_443;
 
 const { values: options } = parseArgs({
@@ -44,11 +48,14 @@ const streamCount = Number(options.streams);
 /** How a request goes out. */
 type Open = (options: RequestOptions) => ReturnType<typeof httpRequest>;
 
+const webhookSecret = `whsec_${randomBytes(32).toString('base64')}`;
 const folder = mkdtempSync(join(tmpdir(), 'seamless-bench-api-'));
 const socket = join(folder, 'seamless.sock');
 const qemu = await startQemus(join(folder, 'qmp.sock'));
 const flaky = await startQemus(join(folder, 'flaky.sock'));
 const service = await startOrchestrator();
+process.once('exit', () => service.kill('SIGKILL'));
+for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => process.exit(1));
 try {
   const startMs = await untilReady();
   const { secret } = await apiClient(socket).post<{ secret: string }>('/v1/tokens', {
@@ -77,7 +84,17 @@ try {
     for (const stream of streams) stream.close();
     rows.push({ way, ...latency, cpuPercent, streams: streams.length, events, leastReceived: least });
   }
-  report({ vms: vmCount, rate, seconds, startMs, peakConnecting: qemu.peak(), rssMiB: rssMiB(), rows });
+  const webhook = await webhooks(byTls(secret));
+  report({
+    vms: vmCount,
+    rate,
+    seconds,
+    startMs,
+    peakConnecting: qemu.peak(),
+    rssMiB: rssMiB(),
+    rows,
+    webhook,
+  });
 } finally {
   service.kill('SIGTERM');
   await once(service, 'exit');
@@ -102,6 +119,7 @@ async function startOrchestrator() {
   }));
   const config = {
     ...{ stateDir: path('state'), socket, tls: { ca, cert, key }, logLevel: 'error' },
+    webhooks: { signers: [{ name: 'bench', secretFile: path('secret') }] },
     listen: { address: '127.0.0.1', port: PORT, tls: { cert, key } },
     hosts: [
       {
@@ -117,6 +135,7 @@ async function startOrchestrator() {
     sinks: [{ name: 'sink1', host: 'hv', agent: { ...agent, serverName: 'sink1' }, tunnelPort: 'vxlan0' }],
     vms,
   };
+  writeFileSync(path('secret'), webhookSecret, { mode: 0o600 });
   writeFileSync(path('config.json'), JSON.stringify(config));
   const main = join(import.meta.dirname, '../orchestrator/main.ts');
   const argv = ['--disable-warning=ExperimentalWarning', main, '--config', path('config.json')];
@@ -148,19 +167,36 @@ function byTls(secret: string): Open {
   return (more) => httpsRequest({ agent, host: '127.0.0.1', port: PORT, ca, headers, ...more });
 }
 
+interface Latency {
+  p50Ms: number;
+  p99Ms: number;
+  mostMs: number;
+  failed: number;
+  /** The first refusal, in its own words. */
+  why: string | null;
+}
+
+function load(open: Open): Promise<Latency> {
+  return atRate(rate, () => text(open, '/v1/vms?limit=100'));
+}
+
 /** At a fixed rate, whatever the answers take: a slow answer delays no further request. */
-async function load(open: Open): Promise<{ p50Ms: number; p99Ms: number; mostMs: number; failed: number }> {
+async function atRate(perSecond: number, ask: () => Promise<unknown>): Promise<Latency> {
   const took: number[] = [];
   let failed = 0;
+  let why: string | null = null;
   const all: Promise<void>[] = [];
   const began = performance.now();
-  for (let sent = 0; sent < rate * seconds; ) {
-    const due = Math.floor(((performance.now() - began) / 1000) * rate);
+  for (let sent = 0; sent < perSecond * seconds; ) {
+    const due = Math.floor(((performance.now() - began) / 1000) * perSecond);
     for (; sent < due; sent += 1) {
       const start = performance.now();
-      const asked = text(open, '/v1/vms?limit=100').then(
+      const asked = ask().then(
         () => void took.push(performance.now() - start),
-        () => void (failed += 1),
+        (error: Error) => {
+          failed += 1;
+          why ??= error.message;
+        },
       );
       all.push(asked);
     }
@@ -169,17 +205,50 @@ async function load(open: Open): Promise<{ p50Ms: number; p99Ms: number; mostMs:
   await Promise.all(all);
   took.sort((a, b) => a - b);
   const at = (share: number) => Math.round((took[Math.floor((took.length - 1) * share)] ?? NaN) * 10) / 10;
-  return { p50Ms: at(0.5), p99Ms: at(0.99), mostMs: at(1), failed };
+  return { p50Ms: at(0.5), p99Ms: at(0.99), mostMs: at(1), failed, why };
 }
 
-async function text(open: Open, path: string): Promise<string> {
-  const request = open({ path }).end();
+/** Each begins a park, which then fails for want of an agent: also that is what the service has to do beside the answers. */
+async function webhooks(open: Open): Promise<Latency> {
+  const body = JSON.stringify({
+    ...{ alarm_name: 'idle', alarm_id: 'a', severity: 'low', previous: 'ok', current: 'alarm' },
+    ...{ reason: 'bench', reason_data: { type: 'event', event: { traits: [] } } },
+  });
+  let number = 0;
+  const once = () => {
+    number += 1;
+    const id = `bench-${number}`;
+    const timestamp = Math.floor(Date.now() / 1000);
+    const headers = {
+      ...{ 'content-type': 'application/json', 'webhook-id': id, 'webhook-timestamp': String(timestamp) },
+      'webhook-signature': sign(parseSecret('bench', webhookSecret), id, timestamp, body),
+    };
+    const vm = `vm${String(number).padStart(5, '0')}`;
+    return text(open, `/v1/webhooks/aodh?action=park&vm=${vm}`, {
+      method: 'POST',
+      headers,
+      body,
+      wanted: 202,
+    });
+  };
+  return atRate(WEBHOOKS_PER_SECOND, once);
+}
+
+async function text(
+  open: Open,
+  path: string,
+  { wanted = 200, body, ...more }: RequestOptions & { wanted?: number; body?: string } = {},
+): Promise<string> {
+  const request = open({ path, ...more }).end(body);
   const [response] = (await once(request, 'response')) as [IncomingMessage];
   const chunks: Buffer[] = [];
   for await (const chunk of response) chunks.push(chunk as Buffer);
-  if (response.statusCode !== 200)
-    throw new SeamlessError('INTERNAL', `Expected 200, got ${response.statusCode}`);
-  return Buffer.concat(chunks).toString('utf8');
+  const said = Buffer.concat(chunks).toString('utf8');
+  if (response.statusCode === wanted) return said;
+  throw new SeamlessError(
+    'INTERNAL',
+    `Expected ${wanted}, got ${response.statusCode}: ${said.slice(0, 200)}`,
+  );
 }
 
 async function follow(open: Open): Promise<{ ids: string[]; close(): void }> {
@@ -271,12 +340,8 @@ async function until(check: () => boolean | Promise<boolean>, withinMs: number, 
   }
 }
 
-interface Row {
+interface Row extends Latency {
   way: string;
-  p50Ms: number;
-  p99Ms: number;
-  mostMs: number;
-  failed: number;
   /** Of one processor, by the service. */
   cpuPercent: number;
   streams: number;
@@ -292,8 +357,9 @@ function report(result: {
   peakConnecting: number;
   rssMiB: number;
   rows: Row[];
+  webhook: Latency;
 }): void {
-  const { rows } = result;
+  const { rows, webhook } = result;
   const missed = rows.filter(
     ({ p99Ms, failed, streams, events, leastReceived }) =>
       !(p99Ms < GOALS.p99Ms) ||
@@ -314,9 +380,15 @@ function report(result: {
           `${streams} streams, each got at least ${leastReceived} of ${events} events\n`,
       );
     }
+    const refused = webhook.why ? `, ${webhook.failed} refused (${webhook.why})` : '';
+    process.stdout.write(
+      `webhooks at ${WEBHOOKS_PER_SECOND}/s: 202 after p50 ${webhook.p50Ms} ms, p99 ${webhook.p99Ms} ms, most ${webhook.mostMs} ms${refused}\n`,
+    );
   }
-  if (missed.length > 0) {
-    process.stderr.write(`A goal is missed: ${missed.map(({ way }) => way).join(', ')}\n`);
+  const names = missed.map(({ way }) => way);
+  if (!(webhook.p99Ms < GOALS.p99Ms) || webhook.failed > 0) names.push('webhooks');
+  if (names.length > 0) {
+    process.stderr.write(`A goal is missed: ${names.join(', ')}\n`);
     process.exitCode = 1;
   }
 }
