@@ -2,6 +2,8 @@
  * A bed: the lab with VMs of one template that has all applications, and a client. `native` boots the template's systemd as a container
  * ("container as VM"), `qemu` a virtual machine.
  */
+import { rmdir } from 'node:fs/promises';
+import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { takeDown } from '../../lab/down.ts';
 import { type LabPlan, namespacePath, planLab, planVms, type VmPlan } from '../../lab/plan.ts';
@@ -46,6 +48,8 @@ export interface BedRequest {
 
 export const SOURCE = fileURLToPath(new URL('../..', import.meta.url));
 export const TEMPLATE = 'bench';
+/** Of cgroup v1. */
+export const PROCESSOR_CGROUPS = '/sys/fs/cgroup/cpuacct';
 const UP_MS = 600_000;
 const quiet = () => {};
 
@@ -74,7 +78,12 @@ export async function makeBed(
   const native = kind === 'native';
   const up = { lab, vms, source: SOURCE, services: true, native, sink, ...(swapMiB ? { swapMiB } : {}) };
   const state = await bringUp({ ...up, report: quiet, signal });
-  const down = () => takeDown(lab, quiet);
+  const down = async () => {
+    await takeDown(lab, quiet);
+    // Of farm.ts, empty by now; the lab knows of none in this hierarchy.
+    for (const folder of ['sink-server', ''])
+      await rmdir(join(PROCESSOR_CGROUPS, lab.cgroup, folder)).catch(() => {});
+  };
   const bed: Bed = {
     kind,
     lab,

@@ -8,7 +8,7 @@ import { credentialPaths } from '../../lab/pki.ts';
 import { AGENT_PORT, MANAGEMENT, MEMORY_CGROUPS, namespacePath, SINK_NAME } from '../../lab/plan.ts';
 import type { SinkRecord } from '../../sink-agent/record.ts';
 import type { BenchApplication } from './applications.ts';
-import type { Bed } from './bed.ts';
+import { type Bed, PROCESSOR_CGROUPS } from './bed.ts';
 import { connectClient, parkVm } from './cycle.ts';
 import type { FarmAnswer, FarmCommand, FarmPlan } from './sink-farm.ts';
 
@@ -101,7 +101,7 @@ async function enterCgroups({ lab, state }: Bed): Promise<{ memory: string; proc
   const agent = state.processes.find(({ name }) => name === 'sink-agent');
   const folders = {
     memory: join(MEMORY_CGROUPS, lab.cgroup, 'sink-server'),
-    processor: join(MEMORY_CGROUPS, '../cpuacct', lab.cgroup, 'sink-server'),
+    processor: join(PROCESSOR_CGROUPS, lab.cgroup, 'sink-server'),
   };
   for (const folder of Object.values(folders)) {
     await mkdir(folder, { recursive: true });
