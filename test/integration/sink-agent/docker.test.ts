@@ -131,7 +131,7 @@ test('processes that don’t fit into the limits of a container are refused as a
   const { agentOptions } = world;
   const small = {
     ...agentOptions,
-    runtime: { type: 'docker', socket: docker().socket, memoryMiB: 6 },
+    runtime: { type: 'docker', socket: docker().socket, pids: 6 },
   } as const;
   const parking = await startParking({ ...world, agentOptions: small });
   await parking.leave('large');
