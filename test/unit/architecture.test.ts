@@ -18,6 +18,7 @@ const MAY_IMPORT: Record<string, string[]> = {
   'vm-agent': ['common', 'wire', 'criu'],
   'sink-agent': ['common', 'wire', 'criu', 'vm-agent/api.ts'],
   orchestrator: ['common', 'wire', 'ovs', 'profiles', 'criu/manifest.ts', 'criu/answers.ts', ...API],
+  packaging: ['common', 'orchestrator/install/bundle.ts'],
   demo: ['common', 'lab', 'template/store.ts', 'orchestrator/api/vms.ts', 'orchestrator/vm/operation.ts'],
 };
 
