@@ -64,9 +64,8 @@ export function createSampler(gatewayPids: () => Promise<ReadonlySet<number>>): 
     // A clock that was set back makes it old, too.
     const ageMs = outlook ? Math.abs(now - outlook.atMs) : Number.POSITIVE_INFINITY;
     if (!outlook || ageMs > OUTLOOK_MOST_MS) return ask();
-    const { atMs: since, timers, isPending, stamp } = outlook;
-    const hasPassed = timers?.some(({ atMs }) => atMs > since && atMs <= now) ?? true;
-    if (isPending || hasPassed || ageMs >= OUTLOOK_LASTS_MS || plansStamp() !== stamp) {
+    const { timers, isPending, stamp } = outlook;
+    if (isPending || isFiring(timers, now) || ageMs >= OUTLOOK_LASTS_MS || plansStamp() !== stamp) {
       // One that failed is asked again by the next sample; when it is too old, that one fails.
       const enough = new AbortController();
       const late = delay(OUTLOOK_WAIT_MS, null, { signal: enough.signal }).catch(() => null);
@@ -99,6 +98,14 @@ export function createSampler(gatewayPids: () => Promise<ReadonlySet<number>>): 
       };
     },
   };
+}
+
+/**
+ * A time of theirs has come. systemd may start one a minute late (AccuracySec=) and names its old time until then, so they are asked for again
+ * as long as that may be; one that stays is not asked for ever. Unknown ones always are.
+ */
+export function isFiring(timers: GuestSample['timers'], now: number): boolean {
+  return timers?.some(({ atMs }) => atMs <= now && atMs > now - OUTLOOK_LASTS_MS) ?? true;
 }
 
 async function readOutlook(gatewayPids: () => Promise<ReadonlySet<number>>): Promise<Outlook> {

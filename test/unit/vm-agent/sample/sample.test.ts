@@ -7,7 +7,7 @@ import { METERS } from '../../../../orchestrator/idle/signals.ts';
 import { nextRun, parseCrontab, parseSchedule } from '../../../../vm-agent/sample/crontab.ts';
 import { parseLease } from '../../../../vm-agent/sample/lease.ts';
 import { BusyMeter, LoadMeter } from '../../../../vm-agent/sample/load.ts';
-import { busyTime, createSampler, dirtiedBytes } from '../../../../vm-agent/sample/sample.ts';
+import { busyTime, createSampler, dirtiedBytes, isFiring } from '../../../../vm-agent/sample/sample.ts';
 import {
   jobsOf,
   sessionsOf,
@@ -223,4 +223,17 @@ test('two samples of this very machine are an interval that the orchestrator bel
   const sample = interval(before, await read());
   const unknown = METERS.filter((_, index) => !Number.isFinite(sample?.values[index]));
   expect(unknown).toEqual([]);
+});
+
+test('timers are asked for again from the moment one is due until it has another time, but not for ever', () => {
+  const now = 1_000_000_000;
+  const due = (atMs: number) => isFiring([{ name: 'a.timer', atMs }], now);
+  expect([due(now + 1), due(now), due(now - 60_000), due(now - 3_600_000)]).toEqual([
+    false,
+    true,
+    true,
+    false,
+  ]);
+  expect(isFiring([], now)).toBe(false);
+  expect(isFiring(null, now)).toBe(true);
 });
