@@ -1,6 +1,7 @@
 #define _GNU_SOURCE
 #include "filter.h"
 
+#include "affinity.h"
 #include "connect-check.h"
 #include "quiesce.h"
 #include "ptrace.h"
@@ -16,6 +17,7 @@
 
 struct seizing {
 	struct filter *filter;
+	cpu_set_t cpu;
 	int added;
 };
 
@@ -30,6 +32,8 @@ static int seize_thread(void *self, pid_t tid)
 		return errno == ESRCH ? 0 : -errno;
 	seizing->added++;
 	int error = ptrace_seize(tid);
+	if (!error)
+		affinity_share(tid, &seizing->cpu);
 	return error ? error : ptrace_interrupt(tid);
 }
 
@@ -49,9 +53,10 @@ static int open_to_connections(struct filter *filter)
 
 int filter_seize(struct filter *filter, const char *external_file)
 {
-	struct seizing seizing = { filter, 0 };
+	struct seizing seizing = { .filter = filter };
 	int count = 0;
 
+	affinity_choose(&seizing.cpu);
 	int error = cgroup_freeze(filter->cgroup);
 	if (error)
 		return error;
