@@ -2,32 +2,24 @@
  * The whole way with a sink in Docker, on a native VM: parked into a container, woken by a login; and the container removed by hand.
  * Every other end-to-end test runs on Docker too: SEAMLESS_SINK=docker scripts/test e2e
  */
-import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { exec } from '../../common/exec.ts';
 import { dockerSocket } from '../../lab/docker.ts';
 import { takeDown } from '../../lab/down.ts';
-import { namespacePath, planDocker, planLab, planVms } from '../../lab/plan.ts';
+import { namespacePath, planDocker } from '../../lab/plan.ts';
 import { sshConfigPath } from '../../lab/ssh.ts';
 import { readState } from '../../lab/state.ts';
-import { bringUp } from '../../lab/up.ts';
-import { cacheDirectory } from '../../template/store.ts';
 import { awaitState, seamless, show } from './fixtures/admin.ts';
+import { planOwnLab, startVm1 } from './fixtures/native-lab.ts';
 import { say } from './fixtures/shared-stage.ts';
 import { Connection } from './gateways/connection.ts';
 
-process.env['SEAMLESS_LAB'] ||= 'docker';
-const SOURCE = fileURLToPath(new URL('../..', import.meta.url));
-const TEMPLATE = process.env['SEAMLESS_TEST_TEMPLATE'] ?? 'default';
-const lab = planLab(process.env['SEAMLESS_LAB'], cacheDirectory(process.env));
-const vms = planVms(lab, [`vm1:${TEMPLATE}`], 1024);
+const lab = planOwnLab('docker');
 const CONTAINER = 'seamless-sink1-vm1';
 let user: Connection;
 
 beforeAll(async () => {
-  const signal = AbortSignal.timeout(300_000);
-  const up = { lab, vms, source: SOURCE, services: true, native: true, sink: 'docker' } as const;
-  await bringUp({ ...up, report: say, signal });
+  await startVm1(lab, 1024, { sink: 'docker' });
   user = new Connection(namespacePath(lab, 'client'), [
     'ssh',
     '-F',

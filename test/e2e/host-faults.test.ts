@@ -7,15 +7,12 @@
  */
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
-import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { takeDown } from '../../lab/down.ts';
 import type { SwitchHost } from '../../lab/open-vswitch.ts';
-import { namespacePath, planLab, planVms, sinkRuntime } from '../../lab/plan.ts';
+import { namespacePath } from '../../lab/plan.ts';
 import { sshConfigPath } from '../../lab/ssh.ts';
 import { readState } from '../../lab/state.ts';
-import { bringUp } from '../../lab/up.ts';
-import { cacheDirectory } from '../../template/store.ts';
 import { awaitState, configure, kill, seamless, show, start, traces } from './fixtures/admin.ts';
 import {
   changeHostKey,
@@ -26,13 +23,11 @@ import {
   stopAt,
   stopFile,
 } from './fixtures/host-faults.ts';
+import { planOwnLab, startVm1 } from './fixtures/native-lab.ts';
 import { say } from './fixtures/shared-stage.ts';
 import { Connection } from './gateways/connection.ts';
 
-process.env['SEAMLESS_LAB'] ||= 'faults';
-const SOURCE = fileURLToPath(new URL('../..', import.meta.url));
-const lab = planLab(process.env['SEAMLESS_LAB'], cacheDirectory(process.env));
-const vms = planVms(lab, [`vm1:${process.env['SEAMLESS_TEST_TEMPLATE'] ?? 'default'}`], 1024);
+const lab = planOwnLab('faults');
 /** Short, so that what can't be reached for ever is stuck soon. */
 const PERSIST_MS = 3000;
 const SETTLE_MS = 60_000;
@@ -89,19 +84,8 @@ let asked = 0;
 let atRest: Awaited<ReturnType<typeof traces>>;
 
 beforeAll(async () => {
-  const signal = AbortSignal.timeout(300_000);
-  const up = {
-    lab,
-    vms,
-    source: SOURCE,
-    services: true,
-    sink: sinkRuntime(process.env),
-    native: true,
-    report: say,
-    signal,
-  };
   await takeDown(lab, () => {}); // what a killed run left
-  await bringUp({ ...up, transport: 'ssh' });
+  await startVm1(lab, 1024, { transport: 'ssh' });
   await configure({ persistMs: PERSIST_MS });
   await restartOrchestrator();
   const program = `exec -a ${MARK} cat`;

@@ -5,40 +5,24 @@
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { fileURLToPath } from 'node:url';
 import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
 import { takeDown } from '../../lab/down.ts';
-import { planLab, planVms, sinkRuntime } from '../../lab/plan.ts';
+
 import { orchestratorConfigPath } from '../../lab/services.ts';
-import { bringUp } from '../../lab/up.ts';
 import type { Config } from '../../orchestrator/config.ts';
 import type { Finding } from '../../orchestrator/doctor/finding.ts';
 import type { Installed } from '../../orchestrator/install/install-agent.ts';
-import { cacheDirectory } from '../../template/store.ts';
 import { type Answer, awaitState, configure, kill, onHost, seamless, show, start } from './fixtures/admin.ts';
 import { cut, mend } from './fixtures/host-faults.ts';
+import { planOwnLab, SOURCE, startVm1 } from './fixtures/native-lab.ts';
 import { say } from './fixtures/shared-stage.ts';
 
-process.env['SEAMLESS_LAB'] ||= 'byssh';
-const SOURCE = fileURLToPath(new URL('../..', import.meta.url));
-const lab = planLab(process.env['SEAMLESS_LAB'], cacheDirectory(process.env));
-const vms = planVms(lab, [`vm1:${process.env['SEAMLESS_TEST_TEMPLATE'] ?? 'default'}`], 1024);
+const lab = planOwnLab('byssh');
 /** As long as a client tries that has heard nothing: its retransmissions are folded into the one that is held. */
 const PATIENCE_S = '60';
 
 beforeAll(async () => {
-  const signal = AbortSignal.timeout(300_000);
-  const up = {
-    lab,
-    vms,
-    source: SOURCE,
-    services: true,
-    sink: sinkRuntime(process.env),
-    native: true,
-    report: say,
-    signal,
-  };
-  await bringUp({ ...up, transport: 'ssh' });
+  await startVm1(lab, 1024, { transport: 'ssh' });
 }, 300_000);
 
 afterEach(() => mend('hv'));

@@ -5,24 +5,18 @@
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { exec } from '../../common/exec.ts';
 import { takeDown } from '../../lab/down.ts';
-import { namespacePath, planLab, planVms, sinkRuntime } from '../../lab/plan.ts';
+import { namespacePath } from '../../lab/plan.ts';
 import { sshConfigPath } from '../../lab/ssh.ts';
-import { bringUp } from '../../lab/up.ts';
 import type { Explanation } from '../../orchestrator/idle/explain.ts';
-import { cacheDirectory } from '../../template/store.ts';
 import { awaitState, configure, kill, seamless, show, start } from './fixtures/admin.ts';
+import { planOwnLab, SOURCE, startVm1 } from './fixtures/native-lab.ts';
 import { say } from './fixtures/shared-stage.ts';
 import { Connection } from './gateways/connection.ts';
 
-process.env['SEAMLESS_LAB'] ||= 'idle';
-const SOURCE = fileURLToPath(new URL('../..', import.meta.url));
-const TEMPLATE = process.env['SEAMLESS_TEST_TEMPLATE'] ?? 'default';
-const lab = planLab(process.env['SEAMLESS_LAB'], cacheDirectory(process.env));
-const vms = planVms(lab, [`vm1:${TEMPLATE}`], 1024);
+const lab = planOwnLab('idle');
 const WINDOW_S = 5;
 /** The host's CPUs are shared with whatever runs beside this: the guest's load does not count here, people do. */
 const POLICY = `version: 1
@@ -40,17 +34,7 @@ let user: Connection;
 beforeAll(async () => {
   folder = await mkdtemp(join(tmpdir(), 'slf-policy-'));
   await writeFile(join(folder, 'policy.yaml'), POLICY);
-  const signal = AbortSignal.timeout(300_000);
-  await bringUp({
-    lab,
-    vms,
-    source: SOURCE,
-    services: true,
-    sink: sinkRuntime(process.env),
-    native: true,
-    report: say,
-    signal,
-  });
+  await startVm1(lab, 1024);
   user = ssh('-tt', 'vm1', 'cat');
   await user.ask('here\n', /here\r\n.*here/s);
   await configure({ policy: join(folder, 'policy.yaml'), sampleMs: 1000 });

@@ -5,25 +5,21 @@
  */
 import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, expect, onTestFinished, test } from 'vitest';
 import { exec } from '../../common/exec.ts';
 import { takeDown } from '../../lab/down.ts';
-import { namespacePath, planLab, planVms, sinkRuntime } from '../../lab/plan.ts';
+import { namespacePath } from '../../lab/plan.ts';
 import { orchestratorConfigPath } from '../../lab/services.ts';
-import { bringUp } from '../../lab/up.ts';
 import { type ApiClient, apiClient, findSocket } from '../../orchestrator/cli/client.ts';
 import type { Operation } from '../../orchestrator/vm/operation.ts';
-import { cacheDirectory } from '../../template/store.ts';
 import { waitFor } from '../integration/sink-agent/fixtures/wait.ts';
-import { say } from './fixtures/shared-stage.ts';
+import { planOwnLab, SOURCE, startVm1 } from './fixtures/native-lab.ts';
+import { say, wantsNative } from './fixtures/shared-stage.ts';
 import { Connection } from './gateways/connection.ts';
 import { Guest } from './gateways/guest.ts';
 
-process.env['SEAMLESS_LAB'] ||= 'conn';
-const SOURCE = fileURLToPath(new URL('../..', import.meta.url));
 const BURST = join(SOURCE, 'test/integration/syscall-filter/fixtures/burst.ts');
-const lab = planLab(process.env['SEAMLESS_LAB'], cacheDirectory(process.env));
+const lab = planOwnLab('conn');
 const ADDRESS = '10.77.0.11';
 const ADDRESS6 = 'fd77::11';
 const CHECKER = '10.77.0.99';
@@ -36,20 +32,7 @@ ExecStart=/usr/bin/perl /srv/services.pl ${PORT} 2
 let api: ApiClient;
 
 beforeAll(async () => {
-  const vms = planVms(lab, [`vm1:${process.env['SEAMLESS_TEST_TEMPLATE'] ?? 'default'}`], 2048);
-  const signal = AbortSignal.timeout(300_000);
-  const native = process.env['SEAMLESS_TEST_ON'] !== 'qemu';
-  const up = {
-    lab,
-    vms,
-    source: SOURCE,
-    services: true,
-    sink: sinkRuntime(process.env),
-    native,
-    report: say,
-    signal,
-  };
-  const state = await bringUp(up);
+  const state = await startVm1(lab, 2048, { native: wantsNative() });
   const guest = new Guest(lab, state, 'vm1');
   await guest.write(
     '/srv/services.pl',

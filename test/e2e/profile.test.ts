@@ -7,23 +7,17 @@ import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { exec } from '../../common/exec.ts';
 import { takeDown } from '../../lab/down.ts';
-import { namespacePath, planLab, planVms, sinkRuntime } from '../../lab/plan.ts';
-import { bringUp } from '../../lab/up.ts';
-import { cacheDirectory } from '../../template/store.ts';
+import { namespacePath } from '../../lab/plan.ts';
 import { awaitState, configure, kill, seamless, show, start } from './fixtures/admin.ts';
+import { planOwnLab, SOURCE, startVm1, TEMPLATE } from './fixtures/native-lab.ts';
 import { say } from './fixtures/shared-stage.ts';
 import { Connection } from './gateways/connection.ts';
 import { Guest } from './gateways/guest.ts';
 
-process.env['SEAMLESS_LAB'] ||= 'profile';
-const SOURCE = fileURLToPath(new URL('../..', import.meta.url));
-const TEMPLATE = process.env['SEAMLESS_TEST_TEMPLATE'] ?? 'default';
-const lab = planLab(process.env['SEAMLESS_LAB'], cacheDirectory(process.env));
-const vms = planVms(lab, [`vm1:${TEMPLATE}`], 2048);
+const lab = planOwnLab('profile');
 const PORT = 7000;
 const LEARN_SECONDS = 6;
 const UNIT = `[Service]\nExecStart=/usr/bin/perl /srv/poller.pl ${PORT}\n`;
@@ -33,18 +27,7 @@ let client: Connection;
 
 beforeAll(async () => {
   profiles = await mkdtemp(join(tmpdir(), 'slf-profiles-'));
-  const signal = AbortSignal.timeout(300_000);
-  const up = {
-    lab,
-    vms,
-    source: SOURCE,
-    services: true,
-    sink: sinkRuntime(process.env),
-    native: true,
-    report: say,
-    signal,
-  };
-  guest = new Guest(lab, await bringUp(up), 'vm1');
+  guest = new Guest(lab, await startVm1(lab, 2048), 'vm1');
   await guest.write('/srv/poller.pl', await readFile(join(SOURCE, 'test/e2e/fixtures/poller.pl'), 'utf8'));
   await guest.write('/etc/poller.conf', 'first\n');
   await guest.write('/etc/systemd/system/poller.service', UNIT);

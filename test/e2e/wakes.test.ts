@@ -4,42 +4,26 @@
  */
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { exec } from '../../common/exec.ts';
 import { takeDown } from '../../lab/down.ts';
-import { namespacePath, planLab, planVms, sinkRuntime } from '../../lab/plan.ts';
+import { namespacePath } from '../../lab/plan.ts';
 import { sshConfigPath } from '../../lab/ssh.ts';
 import { readState } from '../../lab/state.ts';
-import { bringUp } from '../../lab/up.ts';
-import { cacheDirectory } from '../../template/store.ts';
 import { awaitState, configure, kill, seamless, show, start } from './fixtures/admin.ts';
+import { planOwnLab, SOURCE, startVm1 } from './fixtures/native-lab.ts';
 import { say } from './fixtures/shared-stage.ts';
 import { Connection } from './gateways/connection.ts';
 import { Guest } from './gateways/guest.ts';
 
-process.env['SEAMLESS_LAB'] ||= 'wakes';
-const SOURCE = fileURLToPath(new URL('../..', import.meta.url));
-const lab = planLab(process.env['SEAMLESS_LAB'], cacheDirectory(process.env));
-const vms = planVms(lab, [`vm1:${process.env['SEAMLESS_TEST_TEMPLATE'] ?? 'default'}`], 2048);
+const lab = planOwnLab('wakes');
 const PORT = 7000;
 const WATCH_MS = 4000;
 const UNIT = `[Service]\nExecStart=/usr/bin/perl /srv/chores.pl ${PORT}\n`;
 let client: Connection;
 
 beforeAll(async () => {
-  const signal = AbortSignal.timeout(300_000);
-  const up = {
-    lab,
-    vms,
-    source: SOURCE,
-    services: true,
-    sink: sinkRuntime(process.env),
-    native: true,
-    report: say,
-    signal,
-  };
-  const guest = new Guest(lab, await bringUp(up), 'vm1');
+  const guest = new Guest(lab, await startVm1(lab, 2048), 'vm1');
   const program = await readFile(join(SOURCE, 'test/e2e/fixtures/chores.pl'), 'utf8');
   await guest.write('/srv/chores.pl', program);
   await guest.write('/etc/systemd/system/chores.service', UNIT);
