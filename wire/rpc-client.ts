@@ -8,7 +8,7 @@ import type { Socket } from 'node:net';
 import { createInterface } from 'node:readline';
 import { type ErrorBody, SeamlessError } from '../common/errors.ts';
 import type { RpcApi } from './rpc-server.ts';
-import type { TlsMaterial } from './tls.ts';
+import { clientContext, type TlsMaterial } from './tls.ts';
 
 export interface RpcClientOptions {
   address: string;
@@ -50,8 +50,7 @@ export function createRpcClient<Api extends RpcApi<Api>, Event = never>(
     keepAlive: true,
     maxSockets: 8,
     scheduling: 'lifo',
-    ...options.tls,
-    minVersion: 'TLSv1.3',
+    secureContext: clientContext(options.tls),
     checkServerIdentity: (_host, certificate) =>
       certificate.subject?.CN === options.peer
         ? undefined

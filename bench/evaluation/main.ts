@@ -7,7 +7,7 @@ import { BARE_TEMPLATE, benchLab, makeTemplate, TEMPLATE } from './bed.ts';
 import { figure31 } from './figure-3.1.ts';
 import { figure32 } from './figure-3.2.ts';
 import { figure33 } from './figure-3.3.ts';
-import { filterCost, idleScale } from './others.ts';
+import { filterCost, idleScale, surface } from './others.ts';
 import { writePage } from './page.ts';
 import { PARTS, type Part, type Result, thisMachine, writeResult } from './results.ts';
 import { sinkRuntimes } from './runtimes.ts';
@@ -39,10 +39,11 @@ const MEASURE: Record<Part, (request: Request) => Promise<Measured>> = {
   switch: ({ quick }) => switchCosts(quick),
   filter: ({ quick }) => filterCost(quick),
   'idle-scale': ({ quick }) => idleScale(quick),
+  api: ({ quick }) => surface(quick),
 };
 
 /** These need no lab. */
-const NO_BED: readonly Part[] = ['switch', 'filter', 'idle-scale'];
+const NO_BED: readonly Part[] = ['switch', 'filter', 'idle-scale', 'api'];
 /** These boot virtual machines. */
 const IN_QEMU: readonly Part[] = ['figure-3.1', 'table-3.2'];
 

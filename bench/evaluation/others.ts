@@ -2,6 +2,7 @@
 import { join } from 'node:path';
 import { SeamlessError } from '../../common/errors.ts';
 import { exec } from '../../common/exec.ts';
+import type { Surface } from '../surface/main.ts';
 import { SOURCE } from './bed.ts';
 
 const TIMEOUT_MS = 600_000;
@@ -32,6 +33,11 @@ export async function filterCost(quick: boolean): Promise<{ rows: FilterRow[] }>
 /** Ten thousand VMs that report: bench/idle.ts. */
 export async function idleScale(quick: boolean): Promise<{ rows: Record<string, number>[] }> {
   return { rows: [await run<Record<string, number>>('idle.ts', ['--rounds', quick ? '2' : '6'])] };
+}
+
+/** The API, its streams and webhooks with ten thousand VMs: bench/surface/main.ts. */
+export function surface(quick: boolean): Promise<Surface> {
+  return run<Surface>('surface/main.ts', ['--seconds', quick ? '5' : '30']);
 }
 
 /** A program that misses its goals exits 1 and has told its figures all the same. */

@@ -9,6 +9,7 @@ import { renderFigure33 } from './page/figure-3.3.ts';
 import { renderFilter, renderIdleScale } from './page/others.ts';
 import { renderRuntimes } from './page/runtimes.ts';
 import { renderFigure31, renderTable32 } from './page/sizes.ts';
+import { renderSurface } from './page/surface.ts';
 import { renderSwitch } from './page/switch.ts';
 import { renderTable31 } from './page/table-3.1.ts';
 import { draw, type Plot } from './plots.ts';
@@ -36,6 +37,7 @@ const RENDER: Record<Part, Renderer> = {
   switch: renderSwitch,
   filter: renderFilter,
   'idle-scale': renderIdleScale,
+  api: renderSurface,
 };
 
 /** The whole page, and the plots by their files' names. Pure but for reading `page.md`. */

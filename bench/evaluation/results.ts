@@ -13,6 +13,7 @@ export const PARTS = [
   'sink-memory',
   'filter',
   'idle-scale',
+  'api',
 ] as const;
 export type Part = (typeof PARTS)[number];
 

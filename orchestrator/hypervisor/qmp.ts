@@ -81,7 +81,17 @@ export class Qmp {
   }
 
   async #negotiate(timeoutMs: number): Promise<Duplex> {
-    const signal = AbortSignal.timeout(timeoutMs);
+    const late = new AbortController();
+    // Cleared when there is an answer: after a start ten thousand deadlines would otherwise pass at once.
+    const timer = setTimeout(() => late.abort(new Error(`no answer in ${timeoutMs} ms`)), timeoutMs);
+    try {
+      return await this.#greet(late.signal, timeoutMs);
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
+  async #greet(signal: AbortSignal, timeoutMs: number): Promise<Duplex> {
     const stream = await this.#options.connect(signal).catch((cause) => {
       throw this.#lost((cause as Error).message, cause);
     });

@@ -71,7 +71,7 @@ export class Attention {
     const { policy, journal } = this.#deps;
     const now = Date.now();
     const phase = PHASE[vm.driver.state.kind];
-    const collector = new Collector(now, phase, policy && journal.kept(vm.name));
+    const collector = new Collector(now, phase, policy && journal.kept(vm.name), policy !== null);
     const watched = new Watched(vm, collector, policy, now - KEEP_EVERY_MS * Math.random());
     this.#vms.set(vm.name, watched);
     if (phase === 'parking') this.#parkBegins(watched);

@@ -29,9 +29,10 @@ export class Collector {
   /**
    * @param phase as the driver has it now
    * @param kept what `history.toRecord()` gave before a restart, unchecked
+   * @param isAsked false when nobody will ever ask: then there is no room to keep either
    */
-  constructor(now: number, phase: Phase = 'awake', kept: unknown = null) {
-    this.history = VmHistory.restore(now, phase, kept, new Runs(USUAL_RUNS));
+  constructor(now: number, phase: Phase = 'awake', kept: unknown = null, isAsked = true) {
+    this.history = VmHistory.restore(now, phase, kept, new Runs(isAsked ? USUAL_RUNS : 1));
   }
 
   /** Asks all sources, and enters what they say. Gives whether the guest said anything; never throws. */

@@ -161,7 +161,7 @@ export function openJournal(path: string, options: JournalOptions = {}): Journal
     },
     request: (key) =>
       select("event = 'request' AND body ->> 'key' = ? ORDER BY seq DESC LIMIT 1", key)[0] ?? null,
-    lastSeq: () => Number(db.prepare('SELECT max(seq) AS seq FROM records').get()?.seq ?? 0),
+    lastSeq: () => Number(prepared('SELECT max(seq) AS seq FROM records').get()?.seq ?? 0),
     keep(values) {
       const put = db.prepare('INSERT OR REPLACE INTO kept (vm, at_ms, value) VALUES (?, ?, ?)');
       db.exec('BEGIN IMMEDIATE');

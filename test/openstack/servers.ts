@@ -3,28 +3,22 @@ import { setTimeout as delay } from 'node:timers/promises';
 import type { Cloud } from './cloud.ts';
 import { call, type Identity, type Keystone } from './identities.ts';
 
-const ATTEMPTS = 5;
 const ACTIVE_MS = 60_000;
 let flavorId: string | null = null;
 
-/** The first one after a start may go to ERROR while Nova maps its host: then another is made. */
 export async function makeServer(cloud: Cloud, keystone: Keystone, owner: Identity): Promise<string> {
   flavorId ??= await flavor(cloud, keystone);
   const token = await keystone.token(owner);
-  for (let attempt = 1; ; attempt += 1) {
-    const server = { name: 'vm1', imageRef: cloud.imageId, flavorRef: flavorId, networks: 'none' };
-    const made = await call<{ server: { id: string } }>('POST', `${cloud.nova}/servers`, token, { server });
-    const status = await settled(cloud, token, made.server.id);
-    if (status === 'ACTIVE') return made.server.id;
-    await call('DELETE', `${cloud.nova}/servers/${made.server.id}`, token);
-    if (attempt === ATTEMPTS) throw new Error(`Expected an ACTIVE server, got ${status} ${ATTEMPTS} times`);
-    await delay(2000);
-  }
+  const server = { name: 'vm1', imageRef: cloud.imageId, flavorRef: flavorId, networks: 'none' };
+  const made = await call<{ server: { id: string } }>('POST', `${cloud.nova}/servers`, token, { server });
+  const { id } = made.server;
+  const { status, fault } = await settled(cloud, token, id);
+  if (status === 'ACTIVE') return id;
+  throw new Error(`Expected an ACTIVE server, got ${status}: ${fault?.message}`);
 }
 
 export async function serverStatus(cloud: Cloud, token: string, id: string): Promise<string> {
-  const { server } = await call<{ server: { status: string } }>('GET', `${cloud.nova}/servers/${id}`, token);
-  return server.status;
+  return (await shown(cloud, token, id)).status;
 }
 
 /** As its owner does it, by hand. */
@@ -49,11 +43,20 @@ async function flavor(cloud: Cloud, keystone: Keystone): Promise<string> {
   return (await call<{ flavor: { id: string } }>('POST', url, keystone.adminToken, asked)).flavor.id;
 }
 
-async function settled(cloud: Cloud, token: string, id: string): Promise<string> {
+interface Shown {
+  status: string;
+  fault?: { message: string };
+}
+
+async function shown(cloud: Cloud, token: string, id: string): Promise<Shown> {
+  return (await call<{ server: Shown }>('GET', `${cloud.nova}/servers/${id}`, token)).server;
+}
+
+async function settled(cloud: Cloud, token: string, id: string): Promise<Shown> {
   const deadline = Date.now() + ACTIVE_MS;
   for (;;) {
-    const status = await serverStatus(cloud, token, id);
-    if (status !== 'BUILD' || Date.now() > deadline) return status;
+    const server = await shown(cloud, token, id);
+    if (server.status !== 'BUILD' || Date.now() > deadline) return server;
     await delay(200);
   }
 }

@@ -171,7 +171,6 @@ endpoint_override = {URL['stub']}
 workers = 1
 [scheduler]
 workers = 1
-discover_hosts_in_cells_interval = 5
 [notifications]
 notification_format = versioned
 [oslo_messaging_notifications]
@@ -241,12 +240,16 @@ def start_keystone():
     progress("Keystone has its services")
 
 
-def fill_keystone():
+def admin(name="admin", project="admin"):
     from keystoneauth1 import session
     from keystoneauth1.identity import v3
-    auth = v3.Password(auth_url=f"{URL['keystone']}/v3", username="admin", password="admin", project_name="admin",
+    auth = v3.Password(auth_url=f"{URL['keystone']}/v3", username=name, password=name, project_name=project,
                        user_domain_id="default", project_domain_id="default")
-    keystone = session.Session(auth, timeout=60)
+    return session.Session(auth, timeout=60)
+
+
+def fill_keystone():
+    keystone = admin()
 
     def make(what, **body):
         return keystone.post(f"{URL['keystone']}/v3/{what}s", json={what: body}).json()[what]["id"]
@@ -298,6 +301,20 @@ def start_nova():
         start(name, [*entry(f"nova.cmd.{module}", name), "--config-file", f"{ETC}/nova.conf"])
     wait_for_port("nova")
     progress("Nova listens")
+    find_host()
+    progress("Nova has found its host")
+
+
+def find_host():
+    """A server that is asked for before Placement knows what the host has, and Nova in which cell it is, goes to ERROR."""
+    placement = admin("nova", "service")
+    deadline = time.monotonic() + DEADLINE_S
+    what = {"OpenStack-API-Version": "placement 1.10"}
+    while not placement.get(f"{URL['placement']}/resource_providers?resources=VCPU:1", headers=what).json()["resource_providers"]:
+        if time.monotonic() > deadline:
+            raise RuntimeError("nova-compute has not told Placement what it has")
+        time.sleep(0.2)
+    nova_manage("cell_v2", "discover_hosts", "--strict")
 
 
 def sync_aodh():
