@@ -22,7 +22,7 @@ export interface SizesOptions {
 }
 
 const both = { dummyRestore: true, prefetch: true };
-const FULL: readonly Variant[] = [
+const VARIANTS: readonly Variant[] = [
   { method: 'ram', ...both },
   { method: 'disk', ...both },
   { method: 'swap', dummyRestore: false, prefetch: false },
@@ -30,7 +30,6 @@ const FULL: readonly Variant[] = [
   { method: 'swap', dummyRestore: false, prefetch: true },
   { method: 'swap', ...both },
 ];
-const QUICK = [FULL[0], FULL[5]].filter((variant) => variant !== undefined);
 const SIZES_MIB = [1024, 2048, 3072, 4096, 8192];
 
 export async function figure31({
@@ -40,15 +39,14 @@ export async function figure31({
 }: SizesOptions): Promise<{ rows: Figure31Row[] }> {
   const chosen = APPLICATIONS.filter(({ key }) => (only.length > 0 ? only : ['openssh']).includes(key));
   const sizes = quick ? SIZES_MIB.slice(0, 1) : SIZES_MIB;
-  const variants = quick ? QUICK : FULL;
-  const progress = startProgress('figure-3.1', chosen.length * sizes.length * variants.length * runs);
+  const progress = startProgress('figure-3.1', chosen.length * sizes.length * VARIANTS.length * runs);
   const rows: Figure31Row[] = [];
   for (const application of chosen)
     for (const memoryMiB of sizes) {
-      const asleep = await measureAsleep(application, memoryMiB, variants, runs, (what) =>
+      const asleep = await measureAsleep(application, memoryMiB, VARIANTS, runs, (what) =>
         progress.advance(what),
       );
-      for (const variant of variants) rows.push(rowOf(application.name, memoryMiB, variant, asleep));
+      for (const variant of VARIANTS) rows.push(rowOf(application.name, memoryMiB, variant, asleep));
     }
   progress.end();
   return { rows };

@@ -44,7 +44,7 @@ const MEASURE: Record<Part, (request: Request) => Promise<Measured>> = {
 
 /** These need no lab. */
 const NO_BED: readonly Part[] = ['switch', 'filter', 'idle-scale', 'api'];
-/** These boot virtual machines. */
+/** These boot virtual machines, of which OpenSSH's need none of the applications. */
 const IN_QEMU: readonly Part[] = ['figure-3.1', 'table-3.2'];
 
 async function main(): Promise<number> {
@@ -61,8 +61,7 @@ async function main(): Promise<number> {
   process.env['TERM'] = 'dumb';
   const say = (line: string) => process.stderr.write(`bench: ${line}\n`);
   takeDownOnSignals();
-  if (parts.some((part) => !NO_BED.includes(part))) await makeTemplate(TEMPLATE, say);
-  if (parts.some((part) => IN_QEMU.includes(part))) await makeTemplate(BARE_TEMPLATE, say);
+  for (const template of templatesOf(parts, request.only)) await makeTemplate(template, say);
   const results: Result[] = [];
   for (const part of parts) {
     const started = performance.now();
@@ -80,6 +79,12 @@ async function main(): Promise<number> {
     results.length === 1 ? only : Object.fromEntries(results.map((result) => [result.part, result]));
   if (values.json) process.stdout.write(`${JSON.stringify(printed)}\n`);
   return 0;
+}
+
+function templatesOf(parts: readonly Part[], only: readonly string[]): string[] {
+  const isBare = (part: Part) => IN_QEMU.includes(part) && only.every((key) => key === 'openssh');
+  const isAny = (kind: (part: Part) => boolean) => parts.some((part) => !NO_BED.includes(part) && kind(part));
+  return [...(isAny((part) => !isBare(part)) ? [TEMPLATE] : []), ...(isAny(isBare) ? [BARE_TEMPLATE] : [])];
 }
 
 function parseArguments() {

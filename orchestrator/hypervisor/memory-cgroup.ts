@@ -19,9 +19,7 @@ export interface MemoryCgroup {
   resident(): Promise<number>;
   /** Bytes of theirs that are in swap. */
   swapped(): Promise<number>;
-  /** PID of the one with most resident memory: QEMU. */
-  mainProcess(): Promise<number>;
-  /** PIDs of its processes; none when there is no such group, as after a reboot. */
+  /** PIDs of its processes, QEMU's as a rule alone; none when there is no such group, as after a reboot. */
   processes(): Promise<number[]>;
 }
 
@@ -51,18 +49,6 @@ export function memoryCgroup(host: HostTransport, path: string, pace?: Pace): Me
     processes,
     resident: async () => sum((await rollups()).map(({ resident }) => resident)),
     swapped: async () => sum((await rollups()).map(({ swapped }) => swapped)),
-    async mainProcess() {
-      const all = await processes();
-      const [only] = all;
-      // As a rule there is one: a wake must not wait for the kernel to walk all its memory.
-      if (only !== undefined && all.length === 1) return only;
-      const [main] = (await rollups()).sort((a, b) => b.resident - a.resident);
-      if (main) return main.pid;
-      throw new SeamlessError(
-        'HOST_UNREACHABLE',
-        `Expected a process in ${path}/cgroup.procs of ${host.name}, got none`,
-      );
-    },
   };
 }
 
@@ -94,7 +80,7 @@ async function rollupOf(host: HostTransport, pid: number) {
   const rollup = await host.readFile(`/proc/${pid}/smaps_rollup`).catch(() => '');
   const bytes = (field: string) =>
     Number(new RegExp(`^${field}:\\s+(\\d+) kB`, 'm').exec(rollup)?.[1] ?? 0) * 1024;
-  return { pid, resident: bytes('Rss'), swapped: bytes('Swap') };
+  return { resident: bytes('Rss'), swapped: bytes('Swap') };
 }
 
 function sum(numbers: readonly number[]): number {

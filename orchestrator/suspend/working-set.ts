@@ -1,8 +1,8 @@
 /**
  * What of its memory a VM uses when it wakes. Recorded at the end of each wake (before the first one: after the dummy
  * restore), and read from swap at the next, all at once and while the guest already runs: a guest that faults its pages in
- * one after the other waits for the disk at each. The record lies on the hypervisor, as ranges of addresses of its process;
- * one that is out of date costs reads for nothing, no more.
+ * one after the other waits for the disk at each. The record lies on the hypervisor, as ranges of addresses of the VM's
+ * processes (QEMU, as a rule alone); one that is out of date costs reads for nothing, no more.
  */
 import { join } from 'node:path';
 import type { Log, LogFields } from '../../common/log.ts';
@@ -10,9 +10,9 @@ import type { HostTransport } from '../host/transport.ts';
 import type { MemoryCgroup } from '../hypervisor/memory-cgroup.ts';
 
 export interface WorkingSet {
-  /** Notes what is in memory now. With `unlessKnown` only when there is no record of this process. Never fails. */
+  /** Notes what is in memory now. With `unlessKnown` only when there is no record of these processes. Never fails. */
   record(options?: { unlessKnown: boolean }): Promise<void>;
-  /** Has all of the process written to swap; a paused one's, for nobody to fault it in again. Ends early when `wanted` aborts. Never fails. */
+  /** Has all of the VM's processes written to swap; a paused one's, for nobody to fault it in again. Ends early when `wanted` aborts. Never fails. */
   evict(wanted: AbortSignal): Promise<void>;
   /** Has the recorded pages read that are in swap. Resolves when they have been asked for. Never fails. */
   prefetch(): Promise<void>;
@@ -33,12 +33,12 @@ const TIMEOUT_MS = 10_000;
 const EVICT_MS = 60_000;
 
 export function workingSet({ vm, host, cgroup, program, runDir, log }: WorkingSetDeps): WorkingSet {
-  /** The process of the record; a VM that has been started anew has another one. */
-  let recorded: number | null = null;
-  const file = (pid: number) => join(runDir, `working-set-${vm}-${pid}`);
-  const run = async (action: 'record' | 'prefetch', pid: number) => {
-    const there = await host.install(program);
-    const { stdout } = await host.run([there, action, String(pid), file(pid)], { timeoutMs: TIMEOUT_MS });
+  /** The processes of the record; a VM that has been started anew has others. */
+  let recorded = new Set<number>();
+  const file = join(runDir, `working-set-${vm}`);
+  const run = async (action: 'record' | 'prefetch', pids: readonly number[]) => {
+    const argv = [await host.install(program), action, file, ...pids.map(String)] as const;
+    const { stdout } = await host.run(argv, { timeoutMs: TIMEOUT_MS });
     log.info(`workingSet.${action}`, JSON.parse(stdout) as LogFields);
   };
   const quietly = (action: string, work: () => Promise<void>) =>
@@ -46,25 +46,25 @@ export function workingSet({ vm, host, cgroup, program, runDir, log }: WorkingSe
   return {
     record: ({ unlessKnown } = { unlessKnown: false }) =>
       quietly('record', async () => {
-        const pid = await cgroup.mainProcess();
-        if (unlessKnown && pid === recorded) return;
-        await run('record', pid);
-        recorded = pid;
+        const pids = await cgroup.processes();
+        if (unlessKnown && pids.some((pid) => recorded.has(pid))) return;
+        await run('record', pids);
+        recorded = new Set(pids);
       }),
     evict: (wanted) =>
       quietly('evict', async () => {
         const there = await host.install(program);
-        const pid = String(await cgroup.mainProcess());
-        await host.run([there, 'evict', pid], { timeoutMs: EVICT_MS, signal: wanted }).catch((error) => {
+        const pids = (await cgroup.processes()).map(String);
+        await host.run([there, 'evict', ...pids], { timeoutMs: EVICT_MS, signal: wanted }).catch((error) => {
           if (!wanted.aborted) throw error;
         });
       }),
     prefetch: () =>
       quietly('prefetch', async () => {
-        const pid = await cgroup.mainProcess();
+        const pids = await cgroup.processes();
         // After a restart of this service the record of before is still there, or there is none: then it says so.
-        await run('prefetch', pid);
-        recorded = pid;
+        await run('prefetch', pids);
+        recorded = new Set(pids);
       }),
   };
 }

@@ -1,16 +1,17 @@
 /*
- * working-set record PID FILE     writes which pages of the process are in memory
- * working-set prefetch PID FILE   asks the kernel to read those of them that are in swap, all at once
- * working-set evict PID           asks the kernel to write all of them to swap, in pieces: it may be ended at any moment
+ * working-set record FILE PID…     writes which pages of the processes are in memory
+ * working-set prefetch FILE PID…   asks the kernel to read those of them that are in swap, all at once
+ * working-set evict PID…           asks the kernel to write all of them to swap, in pieces: it may be ended at any moment
  *
  * A VM that wakes faults its pages in one after the other, each fault waiting for the disk; asked for beforehand, they come
- * in large reads while the guest already runs. FILE holds ranges of page numbers, pairs of little-endian 64-bit numbers
- * (first, count). Prints one line of JSON. Needs CAP_SYS_PTRACE and CAP_SYS_NICE. See pagemap(5), process_madvise(2).
+ * in large reads while the guest already runs. FILE holds pairs of little-endian 64-bit numbers: (0, PID), then that process's
+ * ranges of page numbers (first, count). A process that has ended meanwhile is passed over. Prints one line of JSON. Needs CAP_SYS_PTRACE and CAP_SYS_NICE. See pagemap(5), process_madvise(2).
  */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -37,13 +38,14 @@ static _Noreturn void fail(const char *what)
 	exit(1);
 }
 
+/* -1 when the process has ended. */
 static int open_of(const char *pid, const char *name)
 {
 	char path[64];
 
 	snprintf(path, sizeof(path), "/proc/%.20s/%s", pid, name);
 	int fd = open(path, O_RDONLY | O_CLOEXEC);
-	if (fd < 0)
+	if (fd < 0 && errno != ENOENT && errno != ESRCH)
 		fail(path);
 	return fd;
 }
@@ -91,21 +93,37 @@ static void write_range(struct range range, void *self)
 }
 
 /* Private memory that can be written: the guest's, and QEMU's own. Files are read by the page cache's own means. */
-static void record(const char *pid, const char *path)
+static void record_process(const char *pid, struct recording *recording)
 {
-	char partial[4096], line[512], permissions[5];
-	struct recording recording = { 0 };
+	char line[512], permissions[5];
+	struct range owner = { .count = strtoull(pid, NULL, 10) };
 	uint64_t from, to;
 	int pagemap = open_of(pid, "pagemap");
-	FILE *maps = fdopen(open_of(pid, "maps"), "r");
+	int maps_fd = open_of(pid, "maps");
+
+	if (pagemap < 0 || maps_fd < 0)
+		return;
+	FILE *maps = fdopen(maps_fd, "r");
+	if (!maps || fwrite(&owner, sizeof(owner), 1, recording->file) != 1)
+		fail("write");
+	while (fgets(line, sizeof(line), maps))
+		if (sscanf(line, "%" SCNx64 "-%" SCNx64 " %4s", &from, &to, permissions) == 3 && !strncmp(permissions, "rw", 2))
+			each_run(pagemap, from / page_size, to / page_size, PRESENT, write_range, recording);
+	fclose(maps);
+	close(pagemap);
+}
+
+static void record(const char *path, char *const *pids)
+{
+	char partial[4096];
+	struct recording recording = { 0 };
 
 	snprintf(partial, sizeof(partial), "%s.partial", path);
 	recording.file = fopen(partial, "we");
-	if (!maps || !recording.file)
+	if (!recording.file)
 		fail(partial);
-	while (fgets(line, sizeof(line), maps))
-		if (sscanf(line, "%" SCNx64 "-%" SCNx64 " %4s", &from, &to, permissions) == 3 && !strncmp(permissions, "rw", 2))
-			each_run(pagemap, from / page_size, to / page_size, PRESENT, write_range, &recording);
+	for (; *pids; pids++)
+		record_process(*pids, &recording);
 	if (fclose(recording.file) || rename(partial, path))
 		fail(path);
 	printf("{\"pages\":%" PRIu64 ",\"ranges\":%" PRIu64 "}\n", recording.pages, recording.ranges);
@@ -141,21 +159,39 @@ static void want(struct range range, void *self)
 		flush(prefetch);
 }
 
-static void prefetch(const char *pid, const char *path)
+static bool is_among(uint64_t pid, char *const *pids)
 {
-	struct prefetch prefetch = { .pidfd = (int)syscall(SYS_pidfd_open, atoi(pid), 0) };
-	int pagemap = open_of(pid, "pagemap");
+	while (*pids && strtoull(*pids, NULL, 10) != pid)
+		pids++;
+	return *pids != NULL;
+}
+
+static void prefetch(const char *path, char *const *pids)
+{
+	struct prefetch prefetch = { .pidfd = -1 };
+	int pagemap = -1;
 	FILE *file = fopen(path, "re");
 	struct range range;
 	struct timespec from, to;
 
-	if (prefetch.pidfd < 0)
-		fail("pidfd_open");
 	if (!file)
 		fail(path);
 	clock_gettime(CLOCK_MONOTONIC, &from);
-	while (fread(&range, sizeof(range), 1, file) == 1)
-		each_run(pagemap, range.first, range.first + range.count, SWAPPED, want, &prefetch);
+	while (fread(&range, sizeof(range), 1, file) == 1) {
+		if (range.first) {
+			if (prefetch.pidfd >= 0 && pagemap >= 0)
+				each_run(pagemap, range.first, range.first + range.count, SWAPPED, want, &prefetch);
+			continue;
+		}
+		flush(&prefetch);
+		close(prefetch.pidfd);
+		close(pagemap);
+		char pid[24];
+		snprintf(pid, sizeof(pid), "%" PRIu64, range.count);
+		bool is_there = is_among(range.count, pids);
+		prefetch.pidfd = is_there ? (int)syscall(SYS_pidfd_open, (pid_t)range.count, 0) : -1;
+		pagemap = is_there ? open_of(pid, "pagemap") : -1;
+	}
 	flush(&prefetch);
 	clock_gettime(CLOCK_MONOTONIC, &to);
 	printf("{\"pages\":%" PRIu64 ",\"ranges\":%" PRIu64 ",\"refused\":%" PRIu64 ",\"ms\":%ld}\n", prefetch.pages, prefetch.ranges,
@@ -195,17 +231,19 @@ static double rest(unsigned ms)
 	return (double)(stalled_us() - before) / (ms * 1000.0);
 }
 
-static void evict(const char *pid)
+/* Of one process; the rest between two pieces goes on from one to the next. */
+static uint64_t evict_process(const char *pid, double usual, unsigned *rest_ms)
 {
 	char line[512], permissions[5];
 	uint64_t from, to, refused = 0;
-	unsigned rest_ms = LEAST_REST_MS;
-	double usual = rest(BEFORE_MS);
 	int pidfd = (int)syscall(SYS_pidfd_open, atoi(pid), 0);
-	FILE *maps = fdopen(open_of(pid, "maps"), "r");
+	int maps_fd = open_of(pid, "maps");
 
-	if (pidfd < 0 || !maps)
-		fail("pidfd_open");
+	if (pidfd < 0 || maps_fd < 0)
+		return 0;
+	FILE *maps = fdopen(maps_fd, "r");
+	if (!maps)
+		fail("maps");
 	while (fgets(line, sizeof(line), maps)) {
 		if (sscanf(line, "%" SCNx64 "-%" SCNx64 " %4s", &from, &to, permissions) != 3 || strncmp(permissions, "rw", 2))
 			continue;
@@ -213,24 +251,37 @@ static void evict(const char *pid)
 			struct iovec piece = { (void *)(uintptr_t)from, to - from < EVICT_BYTES ? to - from : EVICT_BYTES };
 			if (syscall(SYS_process_madvise, pidfd, &piece, 1, MADV_PAGEOUT, 0) < 0)
 				refused++;
-			rest_ms = rest(rest_ms) > usual + STALLED_SHARE ? rest_ms * 2 : rest_ms / 2;
-			rest_ms = rest_ms < LEAST_REST_MS ? LEAST_REST_MS : rest_ms > MOST_REST_MS ? MOST_REST_MS : rest_ms;
+			*rest_ms = rest(*rest_ms) > usual + STALLED_SHARE ? *rest_ms * 2 : *rest_ms / 2;
+			*rest_ms = *rest_ms < LEAST_REST_MS ? LEAST_REST_MS : *rest_ms > MOST_REST_MS ? MOST_REST_MS : *rest_ms;
 		}
 	}
+	fclose(maps);
+	close(pidfd);
+	return refused;
+}
+
+static void evict(char *const *pids)
+{
+	uint64_t refused = 0;
+	unsigned rest_ms = LEAST_REST_MS;
+	double usual = rest(BEFORE_MS);
+
+	for (; *pids; pids++)
+		refused += evict_process(*pids, usual, &rest_ms);
 	printf("{\"refused\":%" PRIu64 "}\n", refused);
 }
 
 int main(int argc, char **argv)
 {
 	page_size = (size_t)sysconf(_SC_PAGESIZE);
-	if (argc == 4 && !strcmp(argv[1], "record"))
-		record(argv[2], argv[3]);
-	else if (argc == 4 && !strcmp(argv[1], "prefetch"))
-		prefetch(argv[2], argv[3]);
-	else if (argc == 3 && !strcmp(argv[1], "evict"))
-		evict(argv[2]);
+	if (argc >= 4 && !strcmp(argv[1], "record"))
+		record(argv[2], argv + 3);
+	else if (argc >= 4 && !strcmp(argv[1], "prefetch"))
+		prefetch(argv[2], argv + 3);
+	else if (argc >= 3 && !strcmp(argv[1], "evict"))
+		evict(argv + 2);
 	else {
-		fputs("usage: working-set record|prefetch PID FILE | evict PID\n", stderr);
+		fputs("usage: working-set record|prefetch FILE PID... | evict PID...\n", stderr);
 		return 2;
 	}
 	return 0;
