@@ -1,11 +1,13 @@
-/** Figure 3.1: response by the way of switching off, with and without dummy restore and prefetch, for VMs in QEMU of several sizes. */
+/** Figure 3.1: response by the way of switching off, with and without dummy restore and prefetch, for VMs of several sizes in QEMU and as containers. */
 import { APPLICATIONS } from './applications.ts';
+import type { BedKind } from './bed.ts';
 import { startProgress } from './progress.ts';
 import { round, type Summary, summary } from './statistics.ts';
 import { type Asleep, type Method, measureAsleep, nameOf, type Variant } from './switched-off.ts';
 
 export interface Figure31Row {
   application: string;
+  bed: BedKind;
   memoryMiB: number;
   method: Method;
   dummyRestore: boolean;
@@ -30,7 +32,10 @@ const VARIANTS: readonly Variant[] = [
   { method: 'swap', dummyRestore: false, prefetch: true },
   { method: 'swap', ...both },
 ];
-const SIZES_MIB = [1024, 2048, 3072, 4096, 8192];
+const SIZES_MIB: Readonly<Record<BedKind, readonly number[]>> = {
+  native: [1024, 2048, 3072, 4096, 8192],
+  qemu: [1024, 2048, 4096],
+};
 
 export async function figure31({
   quick,
@@ -38,15 +43,19 @@ export async function figure31({
   only,
 }: SizesOptions): Promise<{ rows: Figure31Row[] }> {
   const chosen = APPLICATIONS.filter(({ key }) => (only.length > 0 ? only : ['openssh']).includes(key));
-  const sizes = quick ? SIZES_MIB.slice(0, 1) : SIZES_MIB;
-  const progress = startProgress('figure-3.1', chosen.length * sizes.length * VARIANTS.length * runs);
+  const beds = (['native', 'qemu'] as const).flatMap((kind) =>
+    SIZES_MIB[kind].slice(0, quick ? 1 : undefined).map((memoryMiB) => ({ kind, memoryMiB })),
+  );
+  const variantsOf = (kind: BedKind) => VARIANTS.filter(({ method }) => kind === 'qemu' || method !== 'disk'); // what is no process can't be saved
+  const steps = beds.reduce((sum, { kind }) => sum + variantsOf(kind).length * runs, 0);
+  const progress = startProgress('figure-3.1', chosen.length * steps);
   const rows: Figure31Row[] = [];
   for (const application of chosen)
-    for (const memoryMiB of sizes) {
-      const asleep = await measureAsleep(application, memoryMiB, VARIANTS, runs, (what) =>
-        progress.advance(what),
-      );
-      for (const variant of VARIANTS) rows.push(rowOf(application.name, memoryMiB, variant, asleep));
+    for (const { kind, memoryMiB } of beds) {
+      const variants = variantsOf(kind);
+      const done = (what: string) => progress.advance(what);
+      const asleep = await measureAsleep({ kind, application, memoryMiB, variants, runs, done });
+      for (const variant of variants) rows.push(rowOf(application.name, kind, memoryMiB, variant, asleep));
     }
   progress.end();
   return { rows };
@@ -54,6 +63,7 @@ export async function figure31({
 
 function rowOf(
   application: string,
+  bed: BedKind,
   memoryMiB: number,
   variant: Variant,
   asleep: readonly Asleep[],
@@ -61,5 +71,5 @@ function rowOf(
   const own = asleep.filter((each) => nameOf(each) === nameOf(variant));
   const spread = summary(own.map(({ responseMs }) => responseMs));
   const residentMiB = round(summary(own.map((each) => each.residentMiB)).median);
-  return { application, memoryMiB, ...variant, responseMs: spread.median, residentMiB, spread };
+  return { application, bed, memoryMiB, ...variant, responseMs: spread.median, residentMiB, spread };
 }

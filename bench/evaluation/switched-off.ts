@@ -1,10 +1,12 @@
-/** A VM in QEMU, most of its memory dirty, switched off in one of the ways and woken by a request: how long its client waits, and what it held asleep. */
+/** A VM, most of its memory dirty, switched off in one of the ways and woken by a request: how long its client waits, and what it held asleep. */
 import { readFile, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { SeamlessError } from '../../common/errors.ts';
+import { MEMORY_CGROUPS } from '../../lab/plan.ts';
 import { stopProcess } from '../../lab/processes.ts';
 import { orchestratorConfigPath, serviceNamed, startService } from '../../lab/services.ts';
 import type { BenchApplication } from './applications.ts';
-import { BARE_TEMPLATE, type Bed, type BedKind, makeBed, SOURCE, TEMPLATE } from './bed.ts';
+import { BARE_TEMPLATE, type Bed, type BedKind, type BedVm, makeBed, SOURCE, TEMPLATE } from './bed.ts';
 import { connectClient, cycle } from './cycle.ts';
 
 export type Method = 'ram' | 'disk' | 'swap';
@@ -27,31 +29,39 @@ const START_MS = 60_000;
 const DIRTY = 0.6;
 const FILL_MS = 600_000;
 
+export interface AsleepRequest {
+  kind: BedKind;
+  application: BenchApplication;
+  memoryMiB: number;
+  variants: readonly Variant[];
+  runs: number;
+  /** Told after each wake. */
+  done(what: string): void;
+}
+
 /** Each variant `runs` times, in turn, on one VM of `memoryMiB`. */
-export async function measureAsleep(
-  application: BenchApplication,
-  memoryMiB: number,
-  variants: readonly Variant[],
-  runs: number,
-  done: (what: string) => void,
-  kind: BedKind = 'qemu',
-): Promise<Asleep[]> {
+export async function measureAsleep(request: AsleepRequest): Promise<Asleep[]> {
+  const { kind, application, memoryMiB, variants, runs, done } = request;
   const template = application.application.packages.length === 0 ? BARE_TEMPLATE : TEMPLATE;
   const bed = await makeBed(kind, { memoryMiB, swapMiB: 2048 + memoryMiB, template });
   try {
     const [vm] = bed.vms;
     if (!vm) throw new SeamlessError('INTERNAL', 'Expected a VM');
-    await dirty(bed, Math.round(memoryMiB * DIRTY));
+    if (kind === 'native') await limit(bed, memoryMiB);
+    await dirty(vm, Math.round(memoryMiB * DIRTY));
     const client = await connectClient(bed, vm, application);
+    await cycle(bed, client, application); // nothing is like the first wake of all
     const asleep: Asleep[] = [];
     for (const variant of variants) {
       await configure(bed, variant);
       for (let run = 0; run < runs; run++) {
-        const { responseMs, park } = await cycle(bed, client, application);
-        const residentMiB = Math.round(Number(park.result['residentAfterBytes'] ?? 0) / 2 ** 20);
+        let residentMiB = 0;
+        const { responseMs } = await cycle(bed, client, application, async () => {
+          residentMiB = await resident(bed, vm);
+        });
         asleep.push({ ...variant, responseMs, residentMiB });
         done(
-          `${application.name}, ${memoryMiB} MiB, ${nameOf(variant)}: ${Math.round(responseMs)} ms, ${residentMiB} MiB asleep`,
+          `${application.name}, ${kind}, ${memoryMiB} MiB, ${nameOf(variant)}: ${Math.round(responseMs)} ms, ${residentMiB} MiB asleep`,
         );
       }
     }
@@ -68,10 +78,25 @@ export function nameOf({ method, dummyRestore, prefetch }: Variant): string {
   return `suspend-to-swap${without.length > 0 ? ` without ${without.join(', ')}` : ''}`;
 }
 
-/** Memory that holds something, and cannot be dropped: files on a tmpfs. */
-async function dirty(bed: Bed, mebibytes: number): Promise<void> {
-  const fill = `mkdir -p /run/filled && mount -t tmpfs -o size=100% filled /run/filled && yes "$(head -c 3000 /dev/urandom | base64 -w0)" | head -c ${mebibytes}M > /run/filled/file`;
-  await bed.vms[0]?.guest.shell(fill, FILL_MS);
+/** A container has as much memory as its cgroup lets it: the one above the VM's own, whose limits are SEaMLESS's. */
+async function limit({ lab }: Bed, memoryMiB: number): Promise<void> {
+  await writeFile(join(MEMORY_CGROUPS, lab.cgroup, 'memory.limit_in_bytes'), `${memoryMiB}M`);
+}
+
+/** Of QEMU as the service reports it; of a container, whose programs share pages, what its cgroup is charged for. */
+async function resident({ kind, api }: Bed, { plan }: BedVm): Promise<number> {
+  const bytes =
+    kind === 'qemu'
+      ? (await api.get<{ residentBytes: number | null }>(`/v1/vms/${plan.name}`)).residentBytes
+      : Number(await readFile(join(plan.cgroup, 'memory.usage_in_bytes'), 'utf8'));
+  return Math.round((bytes ?? 0) / 2 ** 20);
+}
+
+/** Memory that a program holds, a page of noise a mebibyte. */
+async function dirty({ guest }: BedVm, mebibytes: number): Promise<void> {
+  const program = `my @own; push @own, pack("L*", map { int rand 4294967296 } 1..1024) x 256 for 1..${mebibytes}; open F, ">/run/filled"; sleep`;
+  await guest.run('systemd-run', '--quiet', '--collect', '--unit=filled', 'perl', '-e', program);
+  await guest.shell('until [ -e /run/filled ]; do systemctl -q is-active filled; sleep 0.2; done', FILL_MS);
 }
 
 /** The orchestrator, started anew with this way of switching off. */

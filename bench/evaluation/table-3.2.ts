@@ -32,7 +32,9 @@ export async function table32({
   const progress = startProgress('table-3.2', sizes.length * runs);
   const measured: Table32Row[] = [];
   for (const sizeMiB of sizes) {
-    const asleep = await measureAsleep(application, sizeMiB, SWAP, runs, (what) => progress.advance(what));
+    const done = (what: string) => progress.advance(what);
+    const request = { kind: 'qemu', application, memoryMiB: sizeMiB, variants: SWAP, runs, done } as const;
+    const asleep = await measureAsleep(request);
     measured.push(rowOf(sizeMiB, median(asleep.map(({ residentMiB }) => residentMiB)), false));
   }
   progress.end();

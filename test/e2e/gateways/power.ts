@@ -6,7 +6,7 @@ import type { Application } from './application.ts';
 import type { Outcome } from './run.ts';
 import type { GatewayStage } from './stage.ts';
 
-const OPERATION_MS = 60_000;
+const OPERATION_MS = 300_000;
 const AWAKE_MS = 20_000;
 const SETTLE_MS = 15_000;
 const SETTLE_POLL_MS = 300;
