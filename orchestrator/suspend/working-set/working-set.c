@@ -129,34 +129,50 @@ static void record(const char *path, char *const *pids)
 	printf("{\"pages\":%" PRIu64 ",\"ranges\":%" PRIu64 "}\n", recording.pages, recording.ranges);
 }
 
-struct prefetch {
-	int pidfd;
+/* Ranges of one process that wait for the same advice. */
+struct batch {
+	int pidfd, advice;
 	struct iovec waiting[RANGES_PER_CALL];
 	size_t count;
-	uint64_t pages, ranges, refused;
+	uint64_t bytes, pages, ranges, refused;
 };
 
-static void flush(struct prefetch *prefetch)
+static void flush(struct batch *batch)
 {
-	if (prefetch->count && syscall(SYS_process_madvise, prefetch->pidfd, prefetch->waiting, prefetch->count, MADV_WILLNEED, 0) < 0) {
-		/* A mapping of the list is gone: one by one, so that it spoils no others. */
-		for (size_t i = 0; i < prefetch->count; i++)
-			if (syscall(SYS_process_madvise, prefetch->pidfd, &prefetch->waiting[i], 1, MADV_WILLNEED, 0) < 0)
-				prefetch->refused++;
+	struct iovec *next = batch->waiting, *end = next + batch->count;
+
+	while (next < end) {
+		/* At most 2 GiB a call, and it ends at a range whose mapping is gone or can't be advised on: that one is passed over. */
+		ssize_t done = syscall(SYS_process_madvise, batch->pidfd, next, (size_t)(end - next), batch->advice, 0);
+		if (done <= 0) {
+			batch->refused++;
+			next++;
+			continue;
+		}
+		for (; next < end && (size_t)done >= next->iov_len; next++)
+			done -= (ssize_t)next->iov_len;
+		if (done > 0) {
+			next->iov_base = (char *)next->iov_base + done;
+			next->iov_len -= (size_t)done;
+		}
 	}
-	prefetch->count = 0;
+	batch->count = 0;
+	batch->bytes = 0;
+}
+
+static void add(struct batch *batch, struct range range)
+{
+	batch->waiting[batch->count++] = (struct iovec){ (void *)(uintptr_t)(range.first * page_size), range.count * page_size };
+	batch->bytes += range.count * page_size;
+	batch->pages += range.count;
+	batch->ranges++;
+	if (batch->count == RANGES_PER_CALL)
+		flush(batch);
 }
 
 static void want(struct range range, void *self)
 {
-	struct prefetch *prefetch = self;
-
-	prefetch->waiting[prefetch->count++] =
-		(struct iovec){ (void *)(uintptr_t)(range.first * page_size), range.count * page_size };
-	prefetch->pages += range.count;
-	prefetch->ranges++;
-	if (prefetch->count == RANGES_PER_CALL)
-		flush(prefetch);
+	add(self, range);
 }
 
 static bool is_among(uint64_t pid, char *const *pids)
@@ -168,7 +184,7 @@ static bool is_among(uint64_t pid, char *const *pids)
 
 static void prefetch(const char *path, char *const *pids)
 {
-	struct prefetch prefetch = { .pidfd = -1 };
+	struct batch batch = { .pidfd = -1, .advice = MADV_WILLNEED };
 	int pagemap = -1;
 	FILE *file = fopen(path, "re");
 	struct range range;
@@ -179,31 +195,48 @@ static void prefetch(const char *path, char *const *pids)
 	clock_gettime(CLOCK_MONOTONIC, &from);
 	while (fread(&range, sizeof(range), 1, file) == 1) {
 		if (range.first) {
-			if (prefetch.pidfd >= 0 && pagemap >= 0)
-				each_run(pagemap, range.first, range.first + range.count, SWAPPED, want, &prefetch);
+			if (batch.pidfd >= 0 && pagemap >= 0)
+				each_run(pagemap, range.first, range.first + range.count, SWAPPED, want, &batch);
 			continue;
 		}
-		flush(&prefetch);
-		close(prefetch.pidfd);
+		flush(&batch);
+		close(batch.pidfd);
 		close(pagemap);
 		char pid[24];
 		snprintf(pid, sizeof(pid), "%" PRIu64, range.count);
 		bool is_there = is_among(range.count, pids);
-		prefetch.pidfd = is_there ? (int)syscall(SYS_pidfd_open, (pid_t)range.count, 0) : -1;
+		batch.pidfd = is_there ? (int)syscall(SYS_pidfd_open, (pid_t)range.count, 0) : -1;
 		pagemap = is_there ? open_of(pid, "pagemap") : -1;
 	}
-	flush(&prefetch);
+	flush(&batch);
 	clock_gettime(CLOCK_MONOTONIC, &to);
-	printf("{\"pages\":%" PRIu64 ",\"ranges\":%" PRIu64 ",\"refused\":%" PRIu64 ",\"ms\":%ld}\n", prefetch.pages, prefetch.ranges,
-	       prefetch.refused, (to.tv_sec - from.tv_sec) * 1000 + (to.tv_nsec - from.tv_nsec) / 1000000);
+	printf("{\"pages\":%" PRIu64 ",\"ranges\":%" PRIu64 ",\"refused\":%" PRIu64 ",\"ms\":%ld}\n", batch.pages, batch.ranges,
+	       batch.refused, (to.tv_sec - from.tv_sec) * 1000 + (to.tv_nsec - from.tv_nsec) / 1000000);
 }
 
-/* A call that reclaims gigabytes could not be ended. */
-#define EVICT_BYTES (32ull << 20)
-#define BEFORE_MS 50
-#define LEAST_REST_MS 4
+/*
+ * Small pieces, each written before the next one: a neighbour's own write then never waits for more than one of ours. Where nobody
+ * waits for anything they grow, since then it is only a matter of how soon the memory is free.
+ */
+#define LEAST_PIECE_BYTES (1ull << 20)
+#define MOST_PIECE_BYTES (32ull << 20)
+#define LEAST_REST_MS 2
 #define MOST_REST_MS 100
+#define BEFORE_MS 100
 #define STALLED_SHARE 0.1
+#define WRITING_PAGES 64
+#define WRITTEN_MS 200
+#define EVICT_NICE 19
+/* linux/ioprio.h, which is younger than some hosts: class idle. */
+#define IOPRIO_WHO_PROCESS 1
+#define IOPRIO_IDLE (3 << 13)
+
+struct pace {
+	uint64_t piece;
+	unsigned rest_ms;
+	/* What others waited before. */
+	double usual;
+};
 
 /* Time in which some task of the host waited for memory or for a disk; stands still without pressure information. */
 static uint64_t stalled_us(void)
@@ -221,54 +254,119 @@ static uint64_t stalled_us(void)
 	return sum;
 }
 
-/* Rests, and gives the share of that in which others waited (orchestrator/memory/pace.ts: a call that reclaims waits itself). */
-static double rest(unsigned ms)
+static void pause_ms(unsigned ms)
 {
-	uint64_t before = stalled_us();
 	struct timespec time = { .tv_nsec = ms * 1000000l };
 
 	nanosleep(&time, NULL);
-	return (double)(stalled_us() - before) / (ms * 1000.0);
 }
 
-/* Of one process; the rest between two pieces goes on from one to the next. */
-static uint64_t evict_process(const char *pid, double usual, unsigned *rest_ms)
+static double now_ms(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return now.tv_sec * 1000.0 + now.tv_nsec / 1e6;
+}
+
+/* Pages on their way to a disk, anybody's. */
+static uint64_t writing_pages(void)
+{
+	char line[128];
+	uint64_t pages = 0;
+	FILE *file = fopen("/proc/vmstat", "re");
+
+	while (file && fgets(line, sizeof(line), file))
+		if (sscanf(line, "nr_writeback %" SCNu64, &pages) == 1)
+			break;
+	if (file)
+		fclose(file);
+	return pages;
+}
+
+/* Rests until what was given away is written, and gives the share of that in which others waited (see orchestrator/memory/pace.ts). */
+static double rest(unsigned ms)
+{
+	uint64_t before = stalled_us();
+	double from = now_ms();
+
+	pause_ms(ms);
+	while (writing_pages() > WRITING_PAGES && now_ms() - from < WRITTEN_MS)
+		pause_ms(1);
+	return (double)(stalled_us() - before) / 1000 / (now_ms() - from);
+}
+
+static void rest_after_piece(struct pace *pace)
+{
+	double share = rest(pace->rest_ms);
+
+	if (share > pace->usual + STALLED_SHARE) {
+		pace->piece = pace->piece / 2 < LEAST_PIECE_BYTES ? LEAST_PIECE_BYTES : pace->piece / 2;
+		pace->rest_ms = pace->rest_ms * 2 > MOST_REST_MS ? MOST_REST_MS : pace->rest_ms * 2;
+	} else {
+		pace->rest_ms = pace->rest_ms / 2 < LEAST_REST_MS ? LEAST_REST_MS : pace->rest_ms / 2;
+		if (share < STALLED_SHARE && pace->piece < MOST_PIECE_BYTES)
+			pace->piece += LEAST_PIECE_BYTES;
+	}
+}
+
+struct eviction {
+	struct batch batch;
+	struct pace pace;
+};
+
+static void give_away(struct range range, void *self)
+{
+	struct eviction *eviction = self;
+
+	while (range.count > 0) {
+		uint64_t room = (eviction->pace.piece - eviction->batch.bytes) / page_size;
+		struct range piece = { range.first, range.count < room ? range.count : room };
+		add(&eviction->batch, piece);
+		range.first += piece.count;
+		range.count -= piece.count;
+		if (eviction->batch.bytes >= eviction->pace.piece)
+			flush(&eviction->batch);
+		if (eviction->batch.count == 0)
+			rest_after_piece(&eviction->pace);
+	}
+}
+
+static void evict_process(const char *pid, struct eviction *eviction)
 {
 	char line[512], permissions[5];
-	uint64_t from, to, refused = 0;
-	int pidfd = (int)syscall(SYS_pidfd_open, atoi(pid), 0);
+	uint64_t from, to;
+	int pagemap = open_of(pid, "pagemap");
 	int maps_fd = open_of(pid, "maps");
 
-	if (pidfd < 0 || maps_fd < 0)
-		return 0;
+	eviction->batch.pidfd = (int)syscall(SYS_pidfd_open, atoi(pid), 0);
+	if (eviction->batch.pidfd < 0 || pagemap < 0 || maps_fd < 0)
+		return;
 	FILE *maps = fdopen(maps_fd, "r");
 	if (!maps)
 		fail("maps");
-	while (fgets(line, sizeof(line), maps)) {
-		if (sscanf(line, "%" SCNx64 "-%" SCNx64 " %4s", &from, &to, permissions) != 3 || strncmp(permissions, "rw", 2))
-			continue;
-		for (; from < to; from += EVICT_BYTES) {
-			struct iovec piece = { (void *)(uintptr_t)from, to - from < EVICT_BYTES ? to - from : EVICT_BYTES };
-			if (syscall(SYS_process_madvise, pidfd, &piece, 1, MADV_PAGEOUT, 0) < 0)
-				refused++;
-			*rest_ms = rest(*rest_ms) > usual + STALLED_SHARE ? *rest_ms * 2 : *rest_ms / 2;
-			*rest_ms = *rest_ms < LEAST_REST_MS ? LEAST_REST_MS : *rest_ms > MOST_REST_MS ? MOST_REST_MS : *rest_ms;
-		}
-	}
+	while (fgets(line, sizeof(line), maps))
+		if (sscanf(line, "%" SCNx64 "-%" SCNx64 " %4s", &from, &to, permissions) == 3 && permissions[0] == 'r')
+			each_run(pagemap, from / page_size, to / page_size, PRESENT, give_away, eviction);
+	flush(&eviction->batch);
 	fclose(maps);
-	close(pidfd);
-	return refused;
+	close(pagemap);
+	close(eviction->batch.pidfd);
 }
 
 static void evict(char *const *pids)
 {
-	uint64_t refused = 0;
-	unsigned rest_ms = LEAST_REST_MS;
-	double usual = rest(BEFORE_MS);
+	struct eviction eviction = {
+		.batch = { .advice = MADV_PAGEOUT },
+		.pace = { LEAST_PIECE_BYTES, LEAST_REST_MS, rest(BEFORE_MS) },
+	};
 
+	/* Nobody waits for this; where the disk's scheduler knows of it, the writes come after everybody's, too. */
+	if (nice(EVICT_NICE) == -1 || syscall(SYS_ioprio_set, IOPRIO_WHO_PROCESS, 0, IOPRIO_IDLE) < 0)
+		errno = 0;
 	for (; *pids; pids++)
-		refused += evict_process(*pids, usual, &rest_ms);
-	printf("{\"refused\":%" PRIu64 "}\n", refused);
+		evict_process(*pids, &eviction);
+	printf("{\"pages\":%" PRIu64 ",\"refused\":%" PRIu64 "}\n", eviction.batch.pages, eviction.batch.refused);
 }
 
 int main(int argc, char **argv)
