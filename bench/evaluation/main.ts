@@ -7,7 +7,7 @@ import { BARE_TEMPLATE, benchLab, makeTemplate, TEMPLATE } from './bed.ts';
 import { figure31 } from './figure-3.1.ts';
 import { figure32 } from './figure-3.2.ts';
 import { figure33 } from './figure-3.3.ts';
-import { filterCost, idleScale, surface } from './others.ts';
+import { filterCost, idleScale, neighbour, surface } from './others.ts';
 import { writePage } from './page.ts';
 import { PARTS, type Part, type Result, thisMachine, writeResult } from './results.ts';
 import { sinkRuntimes } from './runtimes.ts';
@@ -36,6 +36,7 @@ const MEASURE: Record<Part, (request: Request) => Promise<Measured>> = {
   'figure-3.2': (request) => figure32(request),
   'figure-3.3': (request) => figure33(request),
   'sink-memory': ({ quick }) => sinkRuntimes(quick),
+  neighbour: ({ quick }) => neighbour(quick),
   switch: ({ quick }) => switchCosts(quick),
   filter: ({ quick }) => filterCost(quick),
   'idle-scale': ({ quick }) => idleScale(quick),
@@ -43,7 +44,7 @@ const MEASURE: Record<Part, (request: Request) => Promise<Measured>> = {
 };
 
 /** These need no lab. */
-const NO_BED: readonly Part[] = ['switch', 'filter', 'idle-scale', 'api'];
+const NO_BED: readonly Part[] = ['switch', 'neighbour', 'filter', 'idle-scale', 'api'];
 /** These boot virtual machines, of which OpenSSH's need none of the applications. */
 const IN_QEMU: readonly Part[] = ['figure-3.1', 'table-3.2'];
 

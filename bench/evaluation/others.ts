@@ -2,6 +2,7 @@
 import { join } from 'node:path';
 import { SeamlessError } from '../../common/errors.ts';
 import { exec } from '../../common/exec.ts';
+import type { Neighbour } from '../parking-neighbour.ts';
 import type { Surface } from '../surface/main.ts';
 import { SOURCE } from './bed.ts';
 
@@ -38,6 +39,11 @@ export async function idleScale(quick: boolean): Promise<{ rows: Record<string, 
 /** The API, its streams and webhooks with ten thousand VMs: bench/surface/main.ts. */
 export function surface(quick: boolean): Promise<Surface> {
   return run<Surface>('surface/main.ts', ['--seconds', quick ? '5' : '30']);
+}
+
+/** What a VM that is awake feels of its neighbour's switch-off: bench/parking-neighbour.ts. */
+export function neighbour(quick: boolean): Promise<Neighbour> {
+  return run<Neighbour>('parking-neighbour.ts', quick ? ['--quick'] : []);
 }
 
 /** A program that misses its goals exits 1 and has told its figures all the same. */

@@ -6,7 +6,7 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { renderFigure32 } from './page/figure-3.2.ts';
 import { renderFigure33 } from './page/figure-3.3.ts';
-import { renderFilter, renderIdleScale } from './page/others.ts';
+import { renderFilter, renderIdleScale, renderNeighbour } from './page/others.ts';
 import { renderRuntimes } from './page/runtimes.ts';
 import { renderFigure31, renderTable32 } from './page/sizes.ts';
 import { renderSurface } from './page/surface.ts';
@@ -34,6 +34,7 @@ const RENDER: Record<Part, Renderer> = {
   'table-3.2': renderTable32,
   'figure-3.3': renderFigure33,
   'sink-memory': renderRuntimes,
+  neighbour: renderNeighbour,
   switch: renderSwitch,
   filter: renderFilter,
   'idle-scale': renderIdleScale,

@@ -9,6 +9,7 @@ export const PARTS = [
   'figure-3.2',
   'figure-3.3',
   'table-3.2',
+  'neighbour',
   'switch',
   'sink-memory',
   'filter',

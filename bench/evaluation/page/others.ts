@@ -1,3 +1,4 @@
+import type { NeighbourRow } from '../../parking-neighbour.ts';
 import type { FilterRow } from '../others.ts';
 import type { Section } from '../page.ts';
 import type { Result } from '../results.ts';
@@ -24,6 +25,42 @@ export function renderFilter({ rows }: Result<FilterRow>): Section {
   );
   return { markdown, plots: {} };
 }
+
+export function renderNeighbour({ rows, mib, goal }: Result<NeighbourRow>): Section {
+  const judged = rows.filter(({ how }) => how === 'madvise').every(({ ratio }) => ratio <= Number(goal));
+  const details = table(
+    [
+      'way',
+      'request',
+      'p50, ms',
+      'p99, ms',
+      'most, ms',
+      'undisturbed p99, ms',
+      'ratio',
+      'seconds',
+      'left, MiB',
+    ],
+    rows.map((row) => [
+      WAYS[row.how],
+      row.kind,
+      String(row.p50Ms),
+      String(row.p99Ms),
+      String(row.maxMs),
+      String(row.undisturbedP99Ms),
+      row.ratio.toFixed(2),
+      String(row.seconds),
+      String(row.leftMiB),
+    ]),
+  );
+  const markdown = `${mib} MiB. The neighbour's p99 at most ${goal} times its undisturbed one: ${verdict(judged)}.\n\n${details}`;
+  return { markdown, plots: {} };
+}
+
+const WAYS: Readonly<Record<NeighbourRow['how'], string>> = {
+  'full speed': 'cgroup limit, full speed',
+  'our pace': 'cgroup limit, with rests',
+  madvise: 'MADV_PAGEOUT, ours',
+};
 
 const GOALS = [
   { key: 'roundMs', what: 'one decision round, ms', goal: 1000 },

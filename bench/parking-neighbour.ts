@@ -4,7 +4,7 @@
  * process answers small requests: it touches its memory and takes some new (`memory`), or writes a little and waits for
  * the disk (`commit`). The goal is a p99 of at most twice the undisturbed one.
  *
- *   scripts/bench neighbour [--mib 4096] [--seconds 10] [--quick] [--json]
+ *   scripts/bench neighbour [--quick], which keeps the figures; scripts/bench parking-neighbour [--mib 4096] [--seconds 10] [--quick] [--json]
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -21,11 +21,41 @@ import { cacheDirectory } from '../template/store.ts';
 
 const KINDS = ['memory', 'commit'] as const;
 type Kind = (typeof KINDS)[number];
-type Latencies = Record<Kind, { p50Ms: number; p99Ms: number; maxMs: number; requests: number }>;
+interface Latency {
+  p50Ms: number;
+  p99Ms: number;
+  maxMs: number;
+  requests: number;
+}
+type Latencies = Record<Kind, Latency>;
+const WAYS = ['full speed', 'our pace', 'madvise'] as const;
+
+export interface NeighbourRow extends Latency {
+  how: (typeof WAYS)[number];
+  kind: Kind;
+  undisturbedP99Ms: number;
+  ratio: number;
+  seconds: number;
+  leftMiB: number;
+}
+
+export interface Neighbour {
+  mib: number;
+  goal: number;
+  rows: NeighbourRow[];
+}
+
+interface Run {
+  how: NeighbourRow['how'];
+  latencies: Latencies;
+  seconds: number;
+  leftMiB: number;
+}
 
 const MiB = 1024 * 1024;
 const FLOOR_BYTES = 10 * MiB;
 const GOAL = 2;
+const ABORTED = 130;
 const EVICT = join(import.meta.dirname, '../build/working-set');
 const { values } = parseArgs({
   options: {
@@ -45,6 +75,12 @@ const v1 = existsSync('/sys/fs/cgroup/memory/memory.limit_in_bytes');
 const cgroup = join(v1 ? '/sys/fs/cgroup/memory' : '/sys/fs/cgroup', `seamless-bench-${process.pid}`);
 const undo: (() => Promise<unknown> | unknown)[] = [() => rmSync(folder, { recursive: true, force: true })];
 const never = new AbortController().signal;
+/** A swap file left on would keep its disk space for good. */
+const tidy = async () => {
+  for (let step = undo.pop(); step; step = undo.pop()) await step();
+};
+for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const)
+  process.once(signal, () => void tidy().finally(() => process.exit(ABORTED)));
 
 try {
   await addSwap();
@@ -54,8 +90,8 @@ try {
   await once(neighbour.lines, 'line');
   say(`undisturbed for ${seconds} s`);
   const undisturbed = await neighbour.during(() => delay(seconds * 1000));
-  const runs: Record<string, { latencies: Latencies; seconds: number; leftMiB: number }> = {};
-  for (const how of ['full speed', 'our pace', 'madvise'] as const) {
+  const runs: Run[] = [];
+  for (const how of WAYS) {
     const vm = await startVm();
     say(`parking ${mib} MiB at ${how}`);
     const group = memoryCgroup(localHost(), cgroup, how === 'our pace' ? paceOf(localHost()) : undefined);
@@ -70,13 +106,13 @@ try {
       }
     });
     const took = (performance.now() - started) / 1000;
-    runs[how] = { latencies, seconds: took, leftMiB: Math.round((await group.resident()) / MiB) };
+    runs.push({ how, latencies, seconds: took, leftMiB: Math.round((await group.resident()) / MiB) });
     await group.lift();
     await end(vm);
   }
   print(undisturbed, runs);
 } finally {
-  for (const step of undo.reverse()) await step();
+  await tidy();
 }
 
 async function addSwap(): Promise<void> {
@@ -157,7 +193,7 @@ function startNeighbour() {
   };
 }
 
-function summary(times: number[]): Latencies[Kind] {
+function summary(times: number[]): Latency {
   const sorted = times.toSorted((a, b) => a - b);
   const at = (share: number) => Math.round((sorted[Math.floor(sorted.length * share)] ?? 0) * 1000) / 1000;
   return {
@@ -180,18 +216,15 @@ async function removeCgroup(): Promise<void> {
   }
 }
 
-function print(
-  undisturbed: Latencies,
-  runs: Record<string, { latencies: Latencies; seconds: number; leftMiB: number }>,
-): void {
-  const rows = Object.entries(runs).flatMap(([how, { latencies, seconds: took, leftMiB }]) =>
+function print(undisturbed: Latencies, runs: readonly Run[]): void {
+  const rows: NeighbourRow[] = runs.flatMap(({ how, latencies, seconds: took, leftMiB }) =>
     KINDS.map((kind) => ({
       ...{ how, kind, ...latencies[kind], undisturbedP99Ms: undisturbed[kind].p99Ms },
       ratio: Math.round((latencies[kind].p99Ms / undisturbed[kind].p99Ms) * 100) / 100,
       ...{ seconds: Math.round(took * 10) / 10, leftMiB },
     })),
   );
-  if (values.json) return console.log(JSON.stringify({ mib, undisturbed, rows, goal: GOAL }, null, 2));
+  if (values.json) return console.log(JSON.stringify({ mib, goal: GOAL, rows } satisfies Neighbour));
   for (const { how, kind, p50Ms, p99Ms, maxMs, undisturbedP99Ms, ratio, seconds: took, leftMiB } of rows)
     console.log(
       `${how}, ${kind}: p50 ${p50Ms}, p99 ${p99Ms}, most ${maxMs} ms; undisturbed p99 ${undisturbedP99Ms} ms, ratio ${ratio} (goal ${GOAL}); ${took} s, ${leftMiB} MiB left`,
