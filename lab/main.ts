@@ -7,7 +7,7 @@ import type { LabSettings } from './config.ts';
 import { dockerSocket } from './docker.ts';
 import { takeDown } from './down.ts';
 import { commandAt, runHere } from './exec.ts';
-import { type LabPlan, planDocker, planLab, planVms, sinkRuntime } from './plan.ts';
+import { hostTransport, type LabPlan, planDocker, planLab, planVms, sinkRuntime } from './plan.ts';
 import { type RunningProcess, stopProcess } from './processes.ts';
 import { serviceNamed, startService } from './services.ts';
 import { type LabState, readState, writeState } from './state.ts';
@@ -63,7 +63,8 @@ async function main(): Promise<number> {
         source: SOURCE,
         services: values['no-services'] !== true,
         native: values.native === true,
-        transport: transportOf(values.transport),
+        transport:
+          values.transport === undefined ? hostTransport(process.env) : transportOf(values.transport),
         sink: values.sink === undefined ? sinkRuntime(process.env) : sinkOf(values.sink),
         settings: settingsOf(values),
         report,
@@ -112,7 +113,7 @@ function parseArguments() {
   }
 }
 
-function transportOf(value = 'local'): 'local' | 'ssh' {
+function transportOf(value: string): 'local' | 'ssh' {
   if (value === 'local' || value === 'ssh') return value;
   throw usage(`expected --transport local or ssh, got ${value}`);
 }

@@ -101,6 +101,11 @@ export function sinkRuntime(env: NodeJS.ProcessEnv): 'namespaces' | 'docker' {
   return env.SEAMLESS_SINK === 'docker' ? 'docker' : 'namespaces';
 }
 
+/** How the orchestrator reaches the hosts, unless a command says it: SEAMLESS_TRANSPORT. */
+export function hostTransport(env: NodeJS.ProcessEnv): 'local' | 'ssh' {
+  return env.SEAMLESS_TRANSPORT === 'ssh' ? 'ssh' : 'local';
+}
+
 /** The Docker daemon of the sink server, with `--sink docker`. */
 export function planDocker(lab: LabPlan): DockerPlan {
   return {

@@ -14,7 +14,7 @@ const AGENT_CALL = join(import.meta.dirname, 'vm-agent/fixtures/agent-call.ts');
 /** Under load a sample and what it waits for take a while. */
 const SOON = { timeout: 20_000, interval: 500 };
 
-const stage = sharedStage({ native: true, transport: 'local', workloadMiB: 16, sampleMs: NATIVE.sampleMs });
+const stage = sharedStage({ native: true, workloadMiB: 16, sampleMs: NATIVE.sampleMs });
 
 async function sample(): Promise<GuestSample> {
   const lab = planLab(process.env['SEAMLESS_LAB'], cacheDirectory(process.env));

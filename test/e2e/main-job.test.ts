@@ -7,6 +7,7 @@ import { say, sharedStage } from './fixtures/shared-stage.ts';
 /** The demo leaves it parked for longer; what is judged is the same. */
 const PARKED_SECONDS = 8;
 
+// As the demo does it, by ssh, unless another way is asked for.
 const stage = sharedStage({ transport: process.env['SEAMLESS_TRANSPORT'] ?? 'ssh' });
 let report: DemoReport;
 

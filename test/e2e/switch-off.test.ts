@@ -18,7 +18,7 @@ const ROOT = fileURLToPath(new URL('../../', import.meta.url));
 const GUEST_APP = '/usr/lib/seamless/app';
 const GUEST_NODE = '/usr/lib/seamless/node';
 
-const stage = sharedStage({ memoryMiB: MEMORY_MIB, workloadMiB: 64, transport: 'local' });
+const stage = sharedStage({ memoryMiB: MEMORY_MIB, workloadMiB: 64 });
 
 afterEach(() => expectUnnoticed(stage()));
 

@@ -5,7 +5,14 @@
 import { fileURLToPath } from 'node:url';
 import { exec } from '../../../common/exec.ts';
 import { takeDown } from '../../../lab/down.ts';
-import { type LabPlan, namespacePath, planLab, planVms, sinkRuntime } from '../../../lab/plan.ts';
+import {
+  hostTransport,
+  type LabPlan,
+  namespacePath,
+  planLab,
+  planVms,
+  sinkRuntime,
+} from '../../../lab/plan.ts';
 import { sshConfigPath } from '../../../lab/ssh.ts';
 import { bringUp } from '../../../lab/up.ts';
 import { type ApiClient, apiClient, findSocket } from '../../../orchestrator/cli/client.ts';
@@ -50,6 +57,7 @@ export async function makeStage(
     source: SOURCE,
     services: true,
     sink: sinkRuntime(process.env),
+    transport: hostTransport(process.env),
     native,
     report,
     signal,
