@@ -68,12 +68,13 @@ export class Guest {
     for (const socket of listens) await this.listening(socket);
   }
 
-  /** Stops units; one that is not there is stopped. */
+  /** Stops units; one that is not there is stopped. None is left failed: one that wanted another's port at boot has used its starts up. */
   async stop(units: readonly string[]): Promise<void> {
     await this.run('systemctl', 'stop', ...units).catch((error: SeamlessError) => {
       const said = String(error.details['output']).split('\n').filter(Boolean);
       if (said.length === 0 || !said.every((line) => line.includes('not loaded'))) throw error;
     });
+    await this.run('systemctl', 'reset-failed');
   }
 
   /** Waits until something listens on `tcp/PORT` or `udp/PORT`. */
