@@ -2,7 +2,6 @@
  * The flow switch and the packet buffer under a stream of datagrams, on two real switches joined by VxLAN: what is lost, doubled, out of order,
  * and how much later the rest comes than without any change.
  */
-import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { PacketBuffer } from '../../orchestrator/packet-buffer/packet-buffer.ts';
@@ -11,7 +10,7 @@ import { KeptConnection } from '../../ovs/openflow/kept-connection.ts';
 import { Redirect } from '../../ovs/redirect.ts';
 import { run, startTwoHosts, type TwoHosts, VM_IP, VM_MAC } from '../../test/integration/ovs/two-hosts.ts';
 import { SOURCE } from './bed.ts';
-import { type Arrival, monotonicMs } from './datagrams.ts';
+import { type Passage, recordDatagrams } from './datagrams.ts';
 import { startProgress } from './progress.ts';
 import { percentile, round } from './statistics.ts';
 
@@ -96,20 +95,19 @@ export async function switchCosts(quick: boolean): Promise<{ rows: SwitchRow[] }
 async function stream(world: World, method: SwitchRow['method'], packetsPerSecond: number, seconds: number) {
   const { hosts } = world;
   const undo: (() => Promise<unknown>)[] = [];
-  const files = [hosts.vm, hosts.stack].map(({ name }) => join(hosts.dir, `${name}.json`));
-  const receivers = [hosts.vm, hosts.stack].map((place, index) =>
-    run(place, [process.execPath, PROGRAM, 'receive', VM_IP, `${PORT}`, files[index] ?? ''], undo),
+  const recordings = await Promise.all(
+    [hosts.client, hosts.vm, hosts.stack].map(({ name, netns }) =>
+      recordDatagrams(netns, PORT, join(hosts.dir, `${name}.pcap`)),
+    ),
   );
+  const stopRecording = () => Promise.all(recordings.map((end) => end()));
+  let recorded: Passage[][] = [];
   const sent = packetsPerSecond * seconds;
   let flips = 0;
   const holds: Hold[] = [];
   try {
-    for (const receiver of receivers) await receiver.line();
-    const sender = run(
-      hosts.client,
-      [process.execPath, PROGRAM, 'send', VM_IP, `${PORT}`, `${packetsPerSecond}`, `${sent}`],
-      undo,
-    );
+    const stream = [VM_IP, PORT, packetsPerSecond, sent].map(String);
+    const sender = run(hosts.client, [process.execPath, PROGRAM, ...stream], undo);
     let isDone = false;
     const done = sender.line((seconds + 20) * 1000).then(() => {
       isDone = true;
@@ -119,17 +117,14 @@ async function stream(world: World, method: SwitchRow['method'], packetsPerSecon
       if (isDone || method === 'no change') continue;
       await flip(world, method, flips++ % 2 === 0 ? 'sink' : 'vm', holds);
     }
-    await delay(500); // what is under way arrives
   } finally {
-    for (const receiver of receivers) await receiver.stop();
+    recorded = await stopRecording();
     for (const step of undo.reverse()) await step();
     if (method === 'ovs-ofctl') await removeByHand(hosts);
     if (method === 'bundle + buffer') await world.buffer.disarm({ force: true });
   }
-  const arrivals = (
-    await Promise.all(files.map(async (file) => JSON.parse(await readFile(file, 'utf8')) as Arrival[]))
-  ).flat();
-  return judge(arrivals, { method, packetsPerSecond, sent, flips }, holds);
+  const [departures = [], ...arrivals] = recorded;
+  return judge(departures, arrivals.flat(), { method, packetsPerSecond, sent, flips }, holds);
 }
 
 async function flip(
@@ -141,17 +136,17 @@ async function flip(
   if (method === 'ovs-ofctl') return byHand(hosts, to);
   if (method === 'bundle') return void (await (to === 'sink' ? redirect.toSink() : redirect.toVm()));
   // As a park and an unpark do it.
-  const from = monotonicMs();
+  const from = nowMs();
   if (to === 'sink') {
     await buffer.arm();
     await delay(HELD_MS);
     await redirect.toSink();
-    holds.push([from, monotonicMs()]);
+    holds.push([from, nowMs()]);
     await buffer.divert();
   } else {
     await redirect.toVm(buffer.hold());
     await delay(HELD_MS);
-    holds.push([from, monotonicMs()]);
+    holds.push([from, nowMs()]);
     await buffer.release();
   }
 }
@@ -178,19 +173,22 @@ async function removeByHand({ hv, sink }: TwoHosts): Promise<void> {
 
 type Told = Pick<SwitchRow, 'method' | 'packetsPerSecond' | 'sent' | 'flips'>;
 
-/** Pure. What arrived, by the order of its arrival; `holds` do not count as delay. */
+/** Pure. What left and what arrived; `holds` do not count as delay. */
 export function judge(
-  arrivals: readonly Arrival[],
+  departures: readonly Passage[],
+  arrivals: readonly Passage[],
   told: Told,
   holds: readonly Hold[],
 ): { row: Omit<SwitchRow, 'addedMsP99'>; p99: number } {
-  const inOrder = arrivals.toSorted((a, b) => a[2] - b[2]);
+  const sentAt = new Map(departures);
+  const inOrder = arrivals.toSorted(([, a], [, b]) => a - b);
   const distinct = new Set(inOrder.map(([number]) => number));
   let [highest, reordered] = [-1, 0];
   const delays: number[] = [];
-  for (const [number, sentMs, receivedMs] of inOrder) {
+  for (const [number, receivedMs] of inOrder) {
     if (number < highest) reordered++;
     else highest = number;
+    const sentMs = sentAt.get(number) ?? receivedMs;
     const hold = holds.find(([from, until]) => sentMs >= from && sentMs < until);
     delays.push(Math.max(0, receivedMs - (hold ? hold[1] : sentMs)));
   }
@@ -201,4 +199,9 @@ export function judge(
     reordered,
   };
   return { row, p99: percentile(delays, 99) };
+}
+
+/** As the kernel's times of recorded packets. */
+function nowMs(): number {
+  return performance.timeOrigin + performance.now();
 }

@@ -20,7 +20,7 @@ export function renderSwitch({ rows }: Result<SwitchRow>): Section {
     ]),
   );
   return {
-    markdown: `Datagrams to a VM whose traffic is led to its sink and back all the while. \`ovs-ofctl\`: one rule after the other, as the paper does it; \`bundle\`: ours, atomic per bridge; \`bundle + buffer\`: ours with what a park and an unpark hold back, and what is added is counted from the release. At 10,000 packets a second a sender and receivers in a scripting language on two cores lose some by themselves: \`no change\` says how many.\n\n${details}\n\n![Added latency](switch.svg)`,
+    markdown: `Datagrams to a VM whose traffic is led to its sink and back all the while. \`ovs-ofctl\`: one rule after the other, as the paper does it; \`bundle\`: ours, atomic per bridge; \`bundle + buffer\`: ours with what a park and an unpark hold back, and what is added is counted from the release. Times and numbers are those of the kernel at the interfaces of the client, the VM and the sink; what is lost without any change is lost by the switches' userspace datapath, which shares the processors with all else.\n\n${details}\n\n![Added latency](switch.svg)`,
     plots: {
       switch: {
         title: 'Added latency (p99) while traffic is led to and fro',

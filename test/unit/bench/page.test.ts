@@ -97,14 +97,21 @@ test('how many sinks fit is told by what each further one took', () => {
 test('what was held on purpose is no delay, and what overtook is out of order', () => {
   const told = { method: 'bundle + buffer', packetsPerSecond: 1000, sent: 5, flips: 1 } as const;
   // The second waited from 10 to 100, the third came before it, the fourth twice, the fifth never.
-  const arrivals: [number, number, number][] = [
-    [0, 0, 1],
-    [2, 5, 50],
-    [1, 20, 101],
-    [3, 110, 111],
-    [3, 110, 112],
+  const departures: [number, number][] = [
+    [0, 0],
+    [2, 5],
+    [1, 20],
+    [3, 110],
+    [4, 111],
   ];
-  const { row, p99 } = judge(arrivals, told, [[10, 100]]);
+  const arrivals: [number, number][] = [
+    [0, 1],
+    [2, 50],
+    [1, 101],
+    [3, 111],
+    [3, 112],
+  ];
+  const { row, p99 } = judge(departures, arrivals, told, [[10, 100]]);
   expect(row).toMatchObject({ lost: 1, duplicated: 1, reordered: 1 });
   expect(p99).toBeCloseTo(45, -1);
 });
