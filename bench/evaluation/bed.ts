@@ -61,9 +61,13 @@ export function benchLab(): LabPlan {
 /** An emulated VM boots for minutes with all the applications enabled: one with none of them, for what sshd alone can show. */
 export const BARE_TEMPLATE = 'default';
 
-export async function makeTemplate(name: string, report: (line: string) => void): Promise<void> {
-  const cache = cacheDirectory(process.env);
-  await buildTemplate({ cache, name, include: name === TEMPLATE ? PACKAGES : [], source: SOURCE, report });
+/** @param include Debian packages; those of all applications for the bench's own template */
+export async function makeTemplate(
+  name: string,
+  report: (line: string) => void,
+  include: readonly string[] = name === TEMPLATE ? PACKAGES : [],
+): Promise<void> {
+  await buildTemplate({ cache: cacheDirectory(process.env), name, include, source: SOURCE, report });
 }
 
 /** Brings `count` VMs up, with none of the applications running. */

@@ -11,7 +11,7 @@ import { renderRuntimes } from './page/runtimes.ts';
 import { renderFigure31, renderTable32 } from './page/sizes.ts';
 import { renderSurface } from './page/surface.ts';
 import { renderSwitch } from './page/switch.ts';
-import { renderTable31 } from './page/table-3.1.ts';
+import { renderTable31, renderTable31Qemu } from './page/table-3.1.ts';
 import { draw, type Plot } from './plots.ts';
 import { PARTS, type Part, type Result, readResult } from './results.ts';
 
@@ -29,6 +29,7 @@ type Renderer = (result: Result<any>) => Section;
 
 const RENDER: Record<Part, Renderer> = {
   'table-3.1': renderTable31,
+  'table-3.1-qemu': renderTable31Qemu,
   'figure-3.1': renderFigure31,
   'figure-3.2': renderFigure32,
   'table-3.2': renderTable32,

@@ -5,6 +5,7 @@ import { join } from 'node:path';
 
 export const PARTS = [
   'table-3.1',
+  'table-3.1-qemu',
   'figure-3.1',
   'figure-3.2',
   'figure-3.3',

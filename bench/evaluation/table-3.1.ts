@@ -4,36 +4,46 @@
  */
 import { APPLICATIONS, type BenchApplication } from './applications.ts';
 import { armPipeline, disarmPipeline, type Pipeline, type PipelineTimes } from './baseline.ts';
-import { type Bed, makeBed } from './bed.ts';
-import { connectClient, cycle, parkVm, respond, type WakeTimes } from './cycle.ts';
+import { type Bed, type BedKind, makeBed } from './bed.ts';
+import { type Client, connectClient, cycle, parkVm, respond, type WakeTimes } from './cycle.ts';
 import { startProgress } from './progress.ts';
 import { type SinkMemory, sinkMemory } from './sink-memory.ts';
 import { median, percentile, round, type Summary, summary } from './statistics.ts';
 
-export interface Table31Row {
+/** What is measured of ours alone, on either bed. */
+export interface OwnRow {
   application: string;
-  bed: 'native';
+  bed: BedKind;
   runs: number;
   dumpMs: number;
   transferMs: number;
   restoreMs: number;
   totalMs: number;
   responseMs: number;
-  baselineResponseMs: number;
-  floorMs: number;
   imageRawBytes: number;
   imageSentBytes: number;
   sinkRssKiB: number;
   sinkPssKiB: number;
+  /** From the client's packet until the orchestrator has begun the unpark. */
+  noticedMs: { p50: number; p95: number };
+  parkMs: number;
+}
+
+export interface Table31Row extends OwnRow {
+  baselineResponseMs: number;
+  floorMs: number;
   /** Median, extremes and number of runs of what is compared. */
   spread: { response: Summary; baseline: Summary; floor: Summary };
   /** Response without what the floor takes: orchestration, switching, calls, and what CRIU pays for them. */
   outsideMs: { p50: number; p95: number };
-  /** From the client's packet until the orchestrator has begun the unpark. */
-  noticedMs?: { p50: number; p95: number };
-  parkMs: number;
   /** Medians of the baseline's steps. */
   baselineSteps: PipelineTimes;
+}
+
+/** One wake of ours. */
+export interface Wake {
+  times: WakeTimes;
+  memory: SinkMemory;
 }
 
 export interface Options {
@@ -56,7 +66,7 @@ export async function table31(options: Options): Promise<{ rows: Table31Row[] }>
   const progress = startProgress('table-3.1', chosen.length * runs);
   const rows: Table31Row[] = [];
   for (const application of chosen) {
-    const ours: { times: WakeTimes; memory: SinkMemory }[] = [];
+    const ours: Wake[] = [];
     const baseline: Replayed[] = [];
     const floor: Replayed[] = [];
     for (let run = 0; run < runs; run++) {
@@ -83,14 +93,10 @@ async function oneRun(bed: Bed, application: BenchApplication, wakes: number, sa
   if (!vm) throw new Error('Expected a VM');
   const client = await connectClient(bed, vm, application);
   try {
-    const ours: { times: WakeTimes; memory: SinkMemory }[] = [];
+    const ours: Wake[] = [];
     for (let wake = 0; wake < wakes; wake++) {
       say(`${application.name}: ours`);
-      let memory: SinkMemory | undefined;
-      const times = await cycle(bed, client, application, async () => {
-        memory = sinkMemory(bed.lab, vm.plan.name);
-      });
-      if (memory) ours.push({ times, memory });
+      ours.push(await oneWake(bed, client, application));
     }
     say(`${application.name}: baseline`);
     await parkVm(bed, client, application);
@@ -100,6 +106,16 @@ async function oneRun(bed: Bed, application: BenchApplication, wakes: number, sa
   } finally {
     await client.close();
   }
+}
+
+/** Park, look at the sink, wake. */
+export async function oneWake(bed: Bed, client: Client, application: BenchApplication): Promise<Wake> {
+  let memory: SinkMemory | undefined;
+  const times = await cycle(bed, client, application, async () => {
+    memory = sinkMemory(bed.lab, client.vm.plan.name);
+  });
+  if (!memory) throw new Error('Expected the sink to have been looked at');
+  return { times, memory };
 }
 
 async function replay(bed: Bed, application: BenchApplication, which: Pipeline): Promise<Replayed> {
@@ -130,18 +146,12 @@ function bedMaker(template: string | undefined) {
 }
 
 function rowOf(
-  { name }: BenchApplication,
-  ours: readonly { times: WakeTimes; memory: SinkMemory }[],
+  application: BenchApplication,
+  ours: readonly Wake[],
   baseline: readonly Replayed[],
   floor: readonly Replayed[],
 ): Table31Row {
-  const step = (wanted: string) =>
-    round(median(ours.map(({ times }) => times.unpark.steps.find((each) => each.name === wanted)?.ms ?? 0)));
-  const found = (key: string) =>
-    Math.round(median(ours.map(({ times }) => Number(times.unpark.result[key] ?? 0))));
-  const kib = (key: 'rssKiB' | 'pssKiB') => Math.round(median(ours.map(({ memory }) => memory[key])));
   const responses = ours.map(({ times }) => times.responseMs);
-  const noticed = ours.map(({ times }) => times.noticedMs);
   const bare = summary(
     floor.map(({ steps }) => (steps['dump'] ?? 0) + (steps['transfer'] ?? 0) + (steps['restore'] ?? 0)),
   );
@@ -152,25 +162,38 @@ function rowOf(
     floor: bare,
   };
   return {
+    ...ownRow(application, 'native', ours),
+    baselineResponseMs: spread.baseline.median,
+    floorMs: bare.median,
+    spread,
+    outsideMs: { p50: round(percentile(outside, 50)), p95: round(percentile(outside, 95)) },
+    baselineSteps: medians(baseline.map(({ steps }) => steps)),
+  };
+}
+
+/** Medians of wakes of ours. */
+export function ownRow({ name }: BenchApplication, bed: BedKind, wakes: readonly Wake[]): OwnRow {
+  const step = (wanted: string) =>
+    round(median(wakes.map(({ times }) => times.unpark.steps.find((each) => each.name === wanted)?.ms ?? 0)));
+  const found = (key: string) =>
+    Math.round(median(wakes.map(({ times }) => Number(times.unpark.result[key] ?? 0))));
+  const kib = (key: 'rssKiB' | 'pssKiB') => Math.round(median(wakes.map(({ memory }) => memory[key])));
+  const noticed = wakes.map(({ times }) => times.noticedMs);
+  return {
     application: name,
-    bed: 'native',
-    runs: responses.length,
+    bed,
+    runs: wakes.length,
     dumpMs: step('checkpoint'),
     transferMs: step('send'),
     restoreMs: step('restore'),
-    totalMs: round(median(ours.map(({ times }) => untilServed(times)))),
-    responseMs: spread.response.median,
-    baselineResponseMs: spread.baseline.median,
-    floorMs: bare.median,
+    totalMs: round(median(wakes.map(({ times }) => untilServed(times)))),
+    responseMs: summary(wakes.map(({ times }) => times.responseMs)).median,
     imageRawBytes: found('imageBytes'),
     imageSentBytes: found('sentBytes'),
     sinkRssKiB: kib('rssKiB'),
     sinkPssKiB: kib('pssKiB'),
-    spread,
-    outsideMs: { p50: round(percentile(outside, 50)), p95: round(percentile(outside, 95)) },
     noticedMs: { p50: round(percentile(noticed, 50)), p95: round(percentile(noticed, 95)) },
-    parkMs: round(median(ours.map(({ times }) => times.park.ms ?? 0))),
-    baselineSteps: medians(baseline.map(({ steps }) => steps)),
+    parkMs: round(median(wakes.map(({ times }) => times.park.ms ?? 0))),
   };
 }
 

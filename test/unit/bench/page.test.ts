@@ -28,6 +28,7 @@ const ROW: Table31Row = {
   imageSentBytes: 200_000,
   sinkRssKiB: 17_000,
   sinkPssKiB: 5000,
+  noticedMs: { p50: 8, p95: 9 },
   spread: {
     response: { median: 140, min: 120, max: 200, runs: 3 },
     baseline: { median: 700, min: 700, max: 700, runs: 1 },
