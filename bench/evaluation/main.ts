@@ -45,10 +45,10 @@ const MEASURE: Record<Part, (request: Request) => Promise<Measured>> = {
   api: ({ quick }) => surface(quick),
 };
 
-/** These need no lab. */
-const NO_BED: readonly Part[] = ['switch', 'neighbour', 'filter', 'idle-scale', 'api'];
+/** These need no lab, or make its templates themselves. */
+const NO_BED: readonly Part[] = ['table-3.1-qemu', 'switch', 'neighbour', 'filter', 'idle-scale', 'api'];
 /** These boot virtual machines, of which OpenSSH's need none of the applications. */
-const IN_QEMU: readonly Part[] = ['table-3.1-qemu', 'figure-3.1', 'table-3.2'];
+const IN_QEMU: readonly Part[] = ['figure-3.1', 'table-3.2'];
 
 async function main(): Promise<number> {
   const { values, positionals } = parseArguments();
@@ -66,22 +66,34 @@ async function main(): Promise<number> {
   takeDownOnSignals();
   for (const template of templatesOf(parts, request.only)) await makeTemplate(template, say);
   const results: Result[] = [];
-  for (const part of parts) {
-    const started = performance.now();
-    const machine = thisMachine();
-    const at = new Date().toISOString();
-    const measured = await MEASURE[part](request);
-    const seconds = Math.round((performance.now() - started) / 1000);
-    const result = { part, at, machine, quick: request.quick, seconds, ...measured } as Result;
-    writeResult(result);
-    results.push(result);
-  }
+  let failed: SeamlessError | undefined;
+  for (const part of parts)
+    try {
+      const result = await measure(part, request);
+      writeResult(result);
+      results.push(result);
+    } catch (thrown) {
+      // The others are not its fault; what was measured of it before stays.
+      failed = asSeamlessError(thrown);
+      say(
+        `${part} was not measured: ${failed.code === 'INTERNAL' ? (thrown as Error).stack : failed.message}`,
+      );
+    }
   if (!values['no-page']) await writePage();
   const [only] = results;
   const printed =
     results.length === 1 ? only : Object.fromEntries(results.map((result) => [result.part, result]));
   if (values.json) process.stdout.write(`${JSON.stringify(printed)}\n`);
-  return 0;
+  return failed ? ERRORS[failed.code].exit : 0;
+}
+
+async function measure(part: Part, request: Request): Promise<Result> {
+  const started = performance.now();
+  const machine = thisMachine();
+  const at = new Date().toISOString();
+  const measured = await MEASURE[part](request);
+  const seconds = Math.round((performance.now() - started) / 1000);
+  return { part, at, machine, quick: request.quick, seconds, ...measured } as Result;
 }
 
 function templatesOf(parts: readonly Part[], only: readonly string[]): string[] {
