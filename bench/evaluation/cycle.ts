@@ -1,4 +1,6 @@
 /** One park and one wake of a VM with an application's client on it, timed by what passes on the client's wire. */
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { SeamlessError } from '../../common/errors.ts';
 import { type Capture, startCapture } from '../../demo/capture.ts';
 import type { Operation } from '../../orchestrator/vm/operation.ts';
@@ -22,8 +24,8 @@ export interface Client {
 export interface WakeTimes {
   /** First packet out → first packet back, at the client. */
   responseMs: number;
-  /** First packet out → the orchestrator has begun the unpark; more than from the trap, by what the program did before it. */
-  noticedMs: number;
+  /** The call that was stopped in the sink → the orchestrator has begun the unpark; null when something else woke the VM. */
+  noticedMs: number | null;
   park: Operation;
   unpark: Operation;
 }
@@ -96,8 +98,19 @@ export async function cycle(
       'INTERNAL',
       `Expected an answer that the VM gave, got one after ${responseMs} ms from its sink`,
     );
-  const noticedMs = Date.parse(lastUnpark.startedAt) - askedAt;
+  const trapped = await trappedAt(bed, askedAt);
+  const noticedMs = trapped === null ? null : Date.parse(lastUnpark.startedAt) - trapped;
   return { responseMs, noticedMs, park: lastPark, unpark: lastUnpark };
+}
+
+/** When the filter stopped a call since `sinceMs`, by what the sink agent has logged of it. */
+async function trappedAt({ lab }: Bed, sinceMs: number): Promise<number | null> {
+  const lines = (await readFile(join(lab.runDirectory, 'sink-agent.log'), 'utf8')).split('\n');
+  const line = lines.findLast((each) => each.includes('"filter.trigger"'));
+  if (line === undefined) return null;
+  const { time, handledUs } = JSON.parse(line) as { time: string; handledUs: number };
+  const at = Date.parse(time) - handledUs / 1000;
+  return at >= sinceMs - 1 ? at : null;
 }
 
 /** Waits until the VM is awake and its unpark has ended. */

@@ -24,7 +24,7 @@ export interface OwnRow {
   imageSentBytes: number;
   sinkRssKiB: number;
   sinkPssKiB: number;
-  /** From the client's packet until the orchestrator has begun the unpark. */
+  /** From the call that was stopped in the sink until the orchestrator has begun the unpark. */
   noticedMs: { p50: number; p95: number };
   parkMs: number;
 }
@@ -178,7 +178,7 @@ export function ownRow({ name }: BenchApplication, bed: BedKind, wakes: readonly
   const found = (key: string) =>
     Math.round(median(wakes.map(({ times }) => Number(times.unpark.result[key] ?? 0))));
   const kib = (key: 'rssKiB' | 'pssKiB') => Math.round(median(wakes.map(({ memory }) => memory[key])));
-  const noticed = wakes.map(({ times }) => times.noticedMs);
+  const noticed = wakes.flatMap(({ times }) => times.noticedMs ?? []);
   return {
     application: name,
     bed,
@@ -192,7 +192,9 @@ export function ownRow({ name }: BenchApplication, bed: BedKind, wakes: readonly
     imageSentBytes: found('sentBytes'),
     sinkRssKiB: kib('rssKiB'),
     sinkPssKiB: kib('pssKiB'),
-    noticedMs: { p50: round(percentile(noticed, 50)), p95: round(percentile(noticed, 95)) },
+    ...(noticed.length > 0
+      ? { noticedMs: { p50: round(percentile(noticed, 50)), p95: round(percentile(noticed, 95)) } }
+      : {}),
     parkMs: round(median(wakes.map(({ times }) => times.park.ms ?? 0))),
   };
 }

@@ -59,7 +59,7 @@ export function renderTable31({ rows }: Result<Table31Row>): Section {
     `At most ${OVER_FLOOR_MS} ms over the floor: ${verdict(close.length === rows.length)} (${close.length} of ${rows.length}).`,
   ];
   return {
-    markdown: `Response time in milliseconds, median (least–most):\n\n${response}\n\nOur steps, medians in milliseconds:\n\n${steps}\n\n${reached.join(' ')}${noticed.length > 0 ? ` From the client's packet until the orchestrator has begun the unpark, in milliseconds: ${noticed.join(', ')}; ${KNOWS_MS} (p95) is what is wanted from the trap, which comes later than the packet.` : ''}\n\n![Response time by application](table-3.1.svg)`,
+    markdown: `Response time in milliseconds, median (least–most):\n\n${response}\n\nOur steps, medians in milliseconds:\n\n${steps}\n\n${reached.join(' ')}${noticed.length > 0 ? ` From the call that was stopped in the sink until the orchestrator has begun the unpark, in milliseconds: ${noticed.join(', ')}; at most ${KNOWS_MS} (p95) is wanted.` : ''}\n\n![Response time by application](table-3.1.svg)`,
     plots: {
       'table-3.1': {
         title: 'Response time by application',
