@@ -2,7 +2,7 @@
  * Suspend-to-swap: the host gets most of the VM's memory back, and the VM wakes lazily, page by page.
  *
  *   balloon over what the guest can spare → squeeze the cgroup to 10 MB → lift → rehearsal and dummy restore (bring back
- *   just the pages that a wake needs) → balloon over what that freed → pause → trim to 168 MiB
+ *   just the pages that a wake needs) → balloon over what that freed → pause → trim to 140 MiB
  *
  * The trim is ours, not the paper's: a slow dummy restore brings back more than the wake will use. Reclaim takes what was
  * used longest ago, so the wake's pages stay. What went out all the same is read at the wake in one go (working-set.ts).
@@ -37,7 +37,10 @@ export interface SuspendToSwapDeps {
 const FLOOR_BYTES = 10 * 1024 * 1024;
 /** Less is not worth the cgroup's long search. */
 const EVICTED_BYTES = 24 * 1024 * 1024;
-const TRIM_BYTES = 168 * 1024 * 1024;
+/** What a VM may keep asleep, QEMU's own and its libraries included. */
+const ASLEEP_BYTES = 140 * 1024 * 1024;
+/** What the cgroup gives back first may be nobody's (pages that are in swap already): then once more. */
+const TRIMS = 3;
 
 export function suspendToSwap(deps: SuspendToSwapDeps): SwitchOff {
   return {
@@ -86,7 +89,7 @@ async function switchOff(
   await stage('balloonAgain', () => inflateBalloon(deps, { dropCaches: false }, wanted));
   if (!wanted.aborted) await qmp.execute('stop');
   if (!wanted.aborted) await deps.workingSet.record({ unlessKnown: true });
-  await stage('trim', () => cgroup.squeeze(TRIM_BYTES, wanted));
+  await stage('trim', () => trim(deps, wanted));
   // Wanted in the very moment of the pause: the unpark that follows begins with `switchOn`, gladly repeated.
   if (wanted.aborted) await switchOn(deps);
   return {
@@ -110,6 +113,14 @@ async function switchOn({ qmp, cgroup, workingSet, parts }: SuspendToSwapDeps): 
 async function squeezeOut({ workingSet, cgroup }: SuspendToSwapDeps, wanted: AbortSignal): Promise<void> {
   await workingSet.evict(wanted);
   if ((await cgroup.usage()) > EVICTED_BYTES) await cgroup.squeeze(FLOOR_BYTES, wanted);
+}
+
+async function trim({ cgroup }: SuspendToSwapDeps, wanted: AbortSignal): Promise<void> {
+  for (let trims = 0; trims < TRIMS && !wanted.aborted; trims++) {
+    const surplus = (await cgroup.resident()) - ASLEEP_BYTES;
+    if (surplus <= 0) return;
+    await cgroup.squeeze(Math.max(FLOOR_BYTES, (await cgroup.usage()) - surplus), wanted);
+  }
 }
 
 /** The gateway processes are elsewhere, so nobody misses the guest; and it pulls no page back while they go out. */
