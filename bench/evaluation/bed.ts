@@ -5,6 +5,7 @@
 import { rmdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { ERRORS } from '../../common/errors.ts';
 import { takeDown } from '../../lab/down.ts';
 import { type LabPlan, namespacePath, planLab, planVms, type VmPlan } from '../../lab/plan.ts';
 import type { LabState } from '../../lab/state.ts';
@@ -52,6 +53,7 @@ export const TEMPLATE = 'bench';
 export const PROCESSOR_CGROUPS = '/sys/fs/cgroup/cpuacct';
 const UP_MS = 600_000;
 const quiet = () => {};
+const interrupted = new AbortController();
 
 /** Beside a lab that is up by hand. */
 export function benchLab(): LabPlan {
@@ -78,16 +80,11 @@ export async function makeBed(
   const lab = benchLab();
   const names = Array.from({ length: count }, (_, index) => `vm${index + 1}:${template}`);
   const vms = planVms(lab, names, memoryMiB);
-  const signal = AbortSignal.timeout(UP_MS);
+  const signal = AbortSignal.any([AbortSignal.timeout(UP_MS), interrupted.signal]);
   const native = kind === 'native';
   const up = { lab, vms, source: SOURCE, services: true, native, sink, ...(swapMiB ? { swapMiB } : {}) };
   const state = await bringUp({ ...up, report: quiet, signal });
-  const down = async () => {
-    await takeDown(lab, quiet);
-    // Of farm.ts, empty by now; the lab knows of none in this hierarchy.
-    for (const folder of ['sink-server', ''])
-      await rmdir(join(PROCESSOR_CGROUPS, lab.cgroup, folder)).catch(() => {});
-  };
+  const down = () => takeBedDown(lab);
   const bed: Bed = {
     kind,
     lab,
@@ -114,6 +111,23 @@ export async function makeBed(
     throw thrown;
   }
   return bed;
+}
+
+/** A bed left up would be in the way of the next run, and of everybody's memory. */
+export function takeDownOnSignals(): void {
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const)
+    process.once(signal, async () => {
+      interrupted.abort(); // what is coming up stops, and none comes up after it
+      await takeBedDown(benchLab()).catch(() => {});
+      process.exit(ERRORS.ABORTED.exit);
+    });
+}
+
+async function takeBedDown(lab: LabPlan): Promise<void> {
+  await takeDown(lab, quiet);
+  // Of farm.ts, empty by now; the lab knows of none in this hierarchy.
+  for (const folder of ['sink-server', ''])
+    await rmdir(join(PROCESSOR_CGROUPS, lab.cgroup, folder)).catch(() => {});
 }
 
 /** ssh's own keep-alives would be taken for a request or its answer. The first word on an option is the one that counts. */

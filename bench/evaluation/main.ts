@@ -1,9 +1,8 @@
 /** `scripts/bench PART… [--json] [--quick]`: runs parts of the evaluation, keeps what they measured, and makes docs/performance.md of all there is. */
 import { parseArgs } from 'node:util';
 import { asSeamlessError, ERRORS, SeamlessError } from '../../common/errors.ts';
-import { takeDown } from '../../lab/down.ts';
 import { APPLICATIONS } from './applications.ts';
-import { BARE_TEMPLATE, benchLab, makeTemplate, TEMPLATE } from './bed.ts';
+import { BARE_TEMPLATE, makeTemplate, TEMPLATE, takeDownOnSignals } from './bed.ts';
 import { figure31 } from './figure-3.1.ts';
 import { figure32 } from './figure-3.2.ts';
 import { figure33 } from './figure-3.3.ts';
@@ -115,15 +114,6 @@ function parseArguments() {
     throw new SeamlessError('REQUEST_INVALID', `${(cause as Error).message}\n${USAGE}`, { cause });
   }
   throw new SeamlessError('REQUEST_INVALID', USAGE);
-}
-
-/** A lab left up would be in the way of the next run, and of everybody's memory. */
-function takeDownOnSignals(): void {
-  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const)
-    process.once(signal, async () => {
-      await takeDown(benchLab(), () => {}).catch(() => {});
-      process.exit(ERRORS.ABORTED.exit);
-    });
 }
 
 function partNamed(name: string): Part {
