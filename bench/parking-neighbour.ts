@@ -79,8 +79,9 @@ const never = new AbortController().signal;
 const tidy = async () => {
   for (let step = undo.pop(); step; step = undo.pop()) await step();
 };
+// The listener stays: execa's own one ends the process at once when it finds itself alone.
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const)
-  process.once(signal, () => void tidy().finally(() => process.exit(ABORTED)));
+  process.on(signal, () => void tidy().finally(() => process.exit(ABORTED)));
 
 try {
   await addSwap();

@@ -113,14 +113,18 @@ export async function makeBed(
   return bed;
 }
 
-/** A bed left up would be in the way of the next run, and of everybody's memory. */
+/**
+ * A bed left up would be in the way of the next run, and of everybody's memory. The listener stays: execa's own one ends the process at
+ * once when it finds itself alone.
+ */
 export function takeDownOnSignals(): void {
-  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const)
-    process.once(signal, async () => {
-      interrupted.abort(); // what is coming up stops, and none comes up after it
-      await takeBedDown(benchLab()).catch(() => {});
-      process.exit(ERRORS.ABORTED.exit);
-    });
+  const end = async () => {
+    if (interrupted.signal.aborted) return;
+    interrupted.abort(); // what is coming up stops, and none comes up after it
+    await takeBedDown(benchLab()).catch(() => {});
+    process.exit(ERRORS.ABORTED.exit);
+  };
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => void end());
 }
 
 async function takeBedDown(lab: LabPlan): Promise<void> {
