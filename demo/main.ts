@@ -30,7 +30,8 @@ const { values: options } = parseArgs({
 
 const say = (text: string) => process.stderr.write(`${text}\n`);
 const interrupted = new AbortController();
-for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => interrupted.abort());
+// Not `once`: while a command runs, execa's own listener ends the process at once when it finds itself alone.
+for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => interrupted.abort());
 
 if (options.native && !options.auto) {
   say('demo: --native goes with --auto');

@@ -30,12 +30,16 @@ try {
     ...(crashAfter ? { onRecord: crashingAfter(crashAfter) } : {}),
     ...(stopAfter ? { onRecord: stoppingAfter(stopAfter) } : {}),
   });
+  let isEnding = false;
   const end = () => {
+    if (isEnding) return;
+    isEnding = true;
     log.info('ending');
     service.close().then(() => process.exit(0), onFatal);
   };
-  process.once('SIGTERM', end);
-  process.once('SIGINT', end);
+  // Not `once`: while a command runs, execa's own listener ends the process at once when it finds itself alone.
+  process.on('SIGTERM', end);
+  process.on('SIGINT', end);
 } catch (thrown) {
   const error = asSeamlessError(thrown);
   process.stderr.write(`${error.code}: ${error.message}\n${ERRORS[error.code].next}\n`);

@@ -60,8 +60,12 @@ async function main(): Promise<void> {
     log,
   });
   log.info('agent.listening', { address: config.listen.address, port: server.port });
+  let isEnding = false;
   for (const signal of ['SIGTERM', 'SIGINT'] as const) {
-    process.once(signal, () => {
+    // Not `once`: while a command runs, execa's own listener ends the process at once when it finds itself alone.
+    process.on(signal, () => {
+      if (isEnding) return;
+      isEnding = true;
       log.info('agent.ending', { signal });
       void server.close().then(() => process.exit(0));
     });
