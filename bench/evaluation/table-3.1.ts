@@ -25,7 +25,7 @@ export interface OwnRow {
   sinkRssKiB: number;
   sinkPssKiB: number;
   /** From the call that was stopped in the sink until the orchestrator has begun the unpark. */
-  noticedMs: { p50: number; p95: number };
+  noticedMs?: { p50: number; p95: number };
   parkMs: number;
 }
 
