@@ -14,6 +14,8 @@ interface Service {
   /** In the repository. */
   program: string;
   config: (lab: LabPlan) => string;
+  /** As packaging/systemd has it: garbage is collected before much memory is asked for, since every start of a command copies the page tables. */
+  frugal?: boolean;
   ready: (lab: LabPlan) => Promise<boolean>;
 }
 
@@ -26,6 +28,7 @@ const SERVICES: readonly Service[] = [
     host: 'sink',
     program: 'sink-agent/main.ts',
     config: sinkAgentConfigPath,
+    frugal: true,
     ready: (lab) => listens(lab, 'sink', `${MANAGEMENT.sink}:${AGENT_PORT}`),
   },
   {
@@ -75,7 +78,14 @@ export async function startService(
   const log = join(lab.runDirectory, `${service.name}.log`);
   const running = startProcess({
     name: service.name,
-    argv: [process.execPath, program, '--config', service.config(lab)],
+    argv: [
+      process.execPath,
+      ...(service.frugal ? ['--max-semi-space-size=1'] : []),
+      program,
+      '--config',
+      service.config(lab),
+    ],
+    ...(service.frugal ? { env: { MALLOC_ARENA_MAX: '1' } } : {}),
     netns: namespacePath(lab, service.host),
     log,
   });

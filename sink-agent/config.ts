@@ -19,6 +19,8 @@ export interface SinkAgentConfig {
   cgroupRoot: string;
   /** What sinks are made in; `namespaces` unless told. */
   runtime: RuntimeConfig;
+  /** How long a sink runs before the memory of its processes goes to swap, where there is some: 3000 unless told; `null`: never. */
+  pageOutAfterMs: number | null;
 }
 
 export type RuntimeConfig =
@@ -74,7 +76,7 @@ export function parseConfig(value: unknown): SinkAgentConfig {
   const top = section(
     '',
     value,
-    ['name', 'listen', 'tls', 'templatesDir', 'stateDir', 'cgroupRoot', 'runtime'],
+    ['name', 'listen', 'tls', 'templatesDir', 'stateDir', 'cgroupRoot', 'runtime', 'pageOutAfterMs'],
     problems,
   );
   const listen = section('listen', top.listen, ['address', 'port'], problems);
@@ -83,6 +85,12 @@ export function parseConfig(value: unknown): SinkAgentConfig {
     if (given === undefined) return otherwise;
     if (Number.isInteger(given) && Number(given) > 0) return Number(given);
     problems.push(`${at}: expected a positive number, got ${show(given)}`);
+    return otherwise;
+  };
+  const milliseconds = (at: string, given: unknown, otherwise: number) => {
+    if (given === undefined || (Number.isInteger(given) && Number(given) >= 0 && Number(given) <= 65_535))
+      return Number(given ?? otherwise);
+    problems.push(`${at}: expected milliseconds up to 65535 or null, got ${show(given)}`);
     return otherwise;
   };
   const runtimeOf = (given: unknown): RuntimeConfig => {
@@ -109,6 +117,8 @@ export function parseConfig(value: unknown): SinkAgentConfig {
     stateDir: path('stateDir', top.stateDir),
     cgroupRoot: path('cgroupRoot', top.cgroupRoot),
     runtime: runtimeOf(top.runtime),
+    pageOutAfterMs:
+      top.pageOutAfterMs === null ? null : milliseconds('pageOutAfterMs', top.pageOutAfterMs, 3000),
   };
   if (problems.length > 0) throw invalid(problems);
   return config;

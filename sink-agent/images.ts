@@ -1,6 +1,6 @@
 /**
  * Images on the sink server, in memory: `stateDir/images/VM/IMAGE`. An image under its own name is whole; one being
- * received or dumped has another name until then.
+ * received or dumped has another name until then. Of one whose processes run, and which the VM has too, only digests of the pages are kept.
  */
 import { existsSync } from 'node:fs';
 import { mkdir, readFile, rename, rm, statfs, writeFile } from 'node:fs/promises';
@@ -9,6 +9,7 @@ import { SeamlessError } from '../common/errors.ts';
 import { exec } from '../common/exec.ts';
 import { makeDelta } from '../criu/delta.ts';
 import { MANIFEST_VERSION, type Manifest } from '../criu/manifest.ts';
+import { keepDigests } from '../criu/page-digests.ts';
 import { imageBytes } from '../wire/image-stream.ts';
 import { safeName } from './names.ts';
 
@@ -34,6 +35,8 @@ export interface ImageStore {
    * `IMAGE_CORRUPT` when none can be made: the image itself is as it was.
    */
   withDelta<T>(image: Delta, use: (folder: string) => Promise<T>): Promise<T>;
+  /** Frees the pages of an image that nobody will restore here again; `withDelta` goes on with what is left. Safe to repeat. */
+  lighten(manifest: Manifest): Promise<void>;
   removeAll(vm: string): Promise<void>;
 }
 
@@ -100,6 +103,11 @@ export async function openImageStore(folder: string): Promise<ImageStore> {
         await rm(folder, { recursive: true, force: true });
       }
     },
+    lighten: ({ vm, imageId, trees }) =>
+      keepDigests(
+        path(vm, imageId),
+        trees.map(({ folder: tree }) => tree),
+      ),
     removeAll: (vm) => rm(folderOf(vm), { recursive: true, force: true }),
   };
   return store;

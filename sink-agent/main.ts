@@ -8,6 +8,7 @@ import { parseArgs } from 'node:util';
 import { asSeamlessError, ERRORS, SeamlessError } from '../common/errors.ts';
 import { createLog } from '../common/log.ts';
 import { GATE_PROGRAM } from '../criu/gate.ts';
+import { PAGE_DIGESTS_PROGRAM } from '../criu/page-digests.ts';
 import { startRpcServer } from '../wire/rpc-server.ts';
 import { loadTls } from '../wire/tls.ts';
 import type { SinkAgentApi, SinkAgentEvent } from './api.ts';
@@ -30,7 +31,7 @@ async function main(): Promise<void> {
   const log = createLog(process.env.SEAMLESS_LOG === 'debug' ? 'debug' : 'info', { sinkServer: config.name });
   const tls = loadTls(config.tls);
   await prepareCgroupRoot(config.cgroupRoot);
-  for (const helper of [FILTER, GATE_PROGRAM]) {
+  for (const helper of [FILTER, GATE_PROGRAM, PAGE_DIGESTS_PROGRAM]) {
     if (existsSync(helper)) continue;
     throw new SeamlessError('PREREQUISITE_MISSING', `Expected ${helper}, got nothing; run npm run build`);
   }
@@ -42,6 +43,7 @@ async function main(): Promise<void> {
     stateDir: config.stateDir,
     cgroupRoot: config.cgroupRoot,
     filterBinary: FILTER,
+    pageOutAfterMs: config.pageOutAfterMs,
     tls,
     images: await openImageStore(join(config.stateDir, 'images')),
     records: await openRecordStore(join(config.stateDir, 'sinks')),

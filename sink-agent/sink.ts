@@ -28,6 +28,8 @@ import { Watch, waitUntraced } from './watch.ts';
 export interface SinkSurroundings extends ContainerSurroundings, LedgerOptions {
   stateDir: string;
   filterBinary: string;
+  /** From which on the memory of processes that wait is paged out; null: never. */
+  pageOutAfterMs: number | null;
   tls: TlsMaterial;
 }
 
@@ -62,6 +64,7 @@ export class Sink {
       cgroup: () => this.#container.cgroup.processes,
       externalFile: join(around.stateDir, 'sinks', `${vm}.externals`),
       allowFile: join(around.stateDir, 'sinks', `${vm}.allowed`),
+      ...(around.pageOutAfterMs === null ? {} : { restAfterMs: around.pageOutAfterMs }),
       log,
       onTrigger: (trigger) => this.#stopped(trigger, null),
       onLost: (reason) => this.#stopped(null, reason),
@@ -137,7 +140,16 @@ export class Sink {
         throw cause;
       }
       return this.status(); // perhaps frozen already: a trigger may come at once
-    });
+    }).finally(() => void this.#inTurn(() => this.#lighten()));
+  }
+
+  /** Of an image that came from the VM, and is still there, the processes are proof enough. Not waited for by anybody. */
+  async #lighten(): Promise<void> {
+    const manifest = this.#manifest;
+    if (this.record.state !== 'running' || !manifest || manifest.originId !== undefined) return;
+    await this.#around.images
+      .lighten(manifest)
+      .catch((error: unknown) => this.#log.warn('image.lighten', { error }));
   }
 
   freeze(): Promise<SinkStatus> {

@@ -28,6 +28,8 @@ export interface SyscallFilterOptions {
   accept: 'trigger' | 'allow';
   /** Ports whose connections are accepted here, and where connect checks are answered; see connections.ts for the rules. */
   gate?: { queue: number; ports: readonly number[]; checkPort: number | null };
+  /** From `go` on, after which the processes' memory is paged out; never unless told. */
+  restAfterMs?: number;
   log: Log;
   /** Called once, as soon as activity has been stopped; `exited` settles when everything is frozen and let go. */
   onTrigger: (trigger: Trigger) => void;
@@ -72,6 +74,7 @@ export async function startSyscallFilter(options: SyscallFilterOptions): Promise
   const args = ['--cgroup', options.cgroup, '--accept', options.accept];
   if (options.externalFile !== undefined) args.push('--external', options.externalFile);
   if (options.allowFile !== undefined) args.push('--allow', options.allowFile);
+  if (options.restAfterMs !== undefined) args.push('--rest-after', `${options.restAfterMs}`);
   args.push(...gateArguments(options));
   const child = spawn(options.binary, args, { stdio: ['pipe', 'pipe', 'pipe'] });
 

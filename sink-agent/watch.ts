@@ -27,6 +27,8 @@ export interface WatchOptions {
   externalFile: string;
   /** Where what the profile allows is written. */
   allowFile: string;
+  /** See syscall-filter.ts. */
+  restAfterMs?: number;
   log: Log;
   /** Activity has been stopped; `settled` tells when all are frozen. */
   onTrigger: (trigger: Trigger) => void;
@@ -54,7 +56,7 @@ export class Watch {
 
   /** Puts every process under a filter, stopped. The cgroup is frozen before and after. @param allow as restore/answers.ts writes it. */
   async seize(trees: readonly ProcessTree[], plan: ConnectionPlan, allow: string): Promise<void> {
-    const { binary, cgroup, externalFile, allowFile, log, onTrigger } = this.#options;
+    const { binary, cgroup, externalFile, allowFile, restAfterMs, log, onTrigger } = this.#options;
     await this.#settled;
     const ends = trees.flatMap(({ externals }) => externals.flatMap(({ descriptors }) => descriptors));
     await writeFile(externalFile, ends.map(({ pid, fd }) => `${JSON.stringify({ pid, fd })}\n`).join(''));
@@ -67,6 +69,7 @@ export class Watch {
       externalFile,
       ...(allow === '' ? {} : { allowFile }),
       accept: 'trigger',
+      ...(restAfterMs === undefined ? {} : { restAfterMs }),
       ...(gatedPorts.length > 0 || checkPort !== null
         ? { gate: { queue: QUEUE, ports: gatedPorts, checkPort } }
         : {}),

@@ -7,6 +7,7 @@ import { SeamlessError } from '../../common/errors.ts';
 import { credentialPaths } from '../../lab/pki.ts';
 import { AGENT_PORT, MANAGEMENT, MEMORY_CGROUPS, namespacePath, SINK_NAME } from '../../lab/plan.ts';
 import type { SinkRecord } from '../../sink-agent/record.ts';
+import { firstProcess } from '../../test/e2e/gateways/guest.ts';
 import type { BenchApplication } from './applications.ts';
 import { type Bed, PROCESSOR_CGROUPS } from './bed.ts';
 import { connectClient, parkVm } from './cycle.ts';
@@ -50,7 +51,9 @@ export async function makeFarm(bed: Bed, application: BenchApplication): Promise
   const image = join(folder, 'image');
   await rm(folder, { recursive: true, force: true });
   await mkdir(folder, { recursive: true });
-  await cp(join(sinkState, 'images', name, record.imageId ?? ''), image, { recursive: true });
+  // The VM's own: the sink keeps no pages of it.
+  const inVm = `/proc/${firstProcess(bed.state, name)}/root/run/seamless/images`;
+  await cp(join(inVm, record.imageId ?? ''), image, { recursive: true });
   const pki = join(bed.lab.runDirectory, 'pki');
   const plan: FarmPlan = {
     image,

@@ -27,6 +27,10 @@ export interface Figure32Options {
 
 const OF_THE_PAPER = ['openssh', 'apache'];
 const BUDGET_MIB = 1024;
+/** What waits is paged out, to a file on the disk. */
+const SWAP_MIB = 4096;
+/** Until it has been: the sink agent's `pageOutAfterMs` and the writing. */
+const SETTLED_MS = 8000;
 const FULL = { counts: [1, 10, 25, 50, 100, 200, 400, 700, 1000], cpuSeconds: 20, limitMiB: 16_384 };
 const QUICK = { counts: [1, 5, 10, 20], cpuSeconds: 5, limitMiB: BUDGET_MIB };
 
@@ -52,7 +56,7 @@ async function fill(
   progress: Progress,
 ): Promise<Figure32Row[]> {
   const rows: Figure32Row[] = [];
-  const bed = await makeBed('native');
+  const bed = await makeBed('native', { swapMiB: SWAP_MIB });
   let farm: Farm | undefined;
   try {
     farm = await makeFarm(bed, application);
@@ -61,6 +65,7 @@ async function fill(
       const expected = last ? (last.memoryMiB / last.sinks) * sinks : 0;
       if (expected > plan.limitMiB) break;
       await farm.grow(sinks);
+      await delay(SETTLED_MS);
       const parts = rounded(await farm.memory());
       const row = {
         application: application.name,

@@ -35,6 +35,7 @@ const AGENTS_HELPERS = [
   'syscall-filter',
   'criu-gate',
   'criu-limits.so',
+  'page-digests',
   'notify-as',
   'stand-ins',
   'syscall-observer',
@@ -49,7 +50,7 @@ const CONTENTS: Record<Program, Contents> = {
   },
   'sink-agent': {
     code: AGENTS_CODE,
-    helpers: ['syscall-filter', 'criu-gate', 'criu-limits.so'],
+    helpers: ['syscall-filter', 'criu-gate', 'criu-limits.so', 'page-digests'],
     packages: ['execa', 'dockerode'],
   },
   'vm-agent': {

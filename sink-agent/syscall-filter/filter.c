@@ -6,6 +6,7 @@
 #include "quiesce.h"
 #include "ptrace.h"
 #include "report.h"
+#include "resting.h"
 #include "trigger.h"
 
 #include <asm/unistd.h>
@@ -177,12 +178,21 @@ static void shut_gate(struct filter *filter)
 	gate_shut(filter->gate, &filter->set, report_returned);
 }
 
+void filter_rest(struct filter *filter)
+{
+	filter->resting = true;
+	resting_page_out(&filter->set);
+}
+
 int filter_freeze(struct filter *filter)
 {
 	if (filter->phase == PHASE_FROZEN)
 		return 0;
 	filter->phase = PHASE_FROZEN;
 	int error = cgroup_freeze(filter->cgroup);
+	/* Whoever dumps them reads all of it. */
+	if (filter->resting)
+		resting_page_in(&filter->set);
 	if (!error)
 		error = quiesce_gather(filter, FREEZE_DEADLINE_MS);
 	if (filter->gate)

@@ -1,5 +1,6 @@
 /*
- * syscall-filter --cgroup DIR [--external FILE] [--allow FILE] [--accept trigger|allow] [--gate QUEUE [--gate-ports PORT,…] [--check-port PORT]]
+ * syscall-filter --cgroup DIR [--external FILE] [--allow FILE] [--accept trigger|allow] [--rest-after MS]
+ *                [--gate QUEUE [--gate-ports PORT,…] [--check-port PORT]]
  *   Lets the processes of a sink run only calls whose effect stays within state that the sink shares with the VM.
  *   Control: JSON lines on standard input, {"cmd":"go"} and {"cmd":"freeze"}; events as JSON lines on standard output.
  *   End of input, SIGTERM, SIGINT and SIGHUP mean freeze. Always ends with the cgroup frozen; exit status 0 when that is sure.
@@ -23,12 +24,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 struct options {
 	const char *cgroup, *external_file;
 	const struct profile *profile;
 	bool accept_triggers, unread;
+	int rest_after_ms;
 	struct gate_plan gate;
 };
 
@@ -40,7 +43,7 @@ struct input {
 static void usage(void)
 {
 	fputs("usage: syscall-filter --cgroup DIR [--external FILE] [--allow FILE] [--accept trigger|allow]\n"
-	      "                      [--gate QUEUE [--gate-ports PORT,...] [--check-port PORT]]\n"
+	      "                      [--rest-after MS] [--gate QUEUE [--gate-ports PORT,...] [--check-port PORT]]\n"
 	      "       syscall-filter --cgroup DIR --unread\n"
 	      "       syscall-filter --explain | --decide\n", stderr);
 	exit(2);
@@ -83,9 +86,9 @@ static struct options parse(int argc, char **argv)
 	static const struct option known[] = { { "cgroup", required_argument, NULL, 'c' }, { "external", required_argument, NULL, 'e' },
 		{ "accept", required_argument, NULL, 'a' }, { "allow", required_argument, NULL, 'l' }, { "gate", required_argument, NULL, 'g' },
 		{ "gate-ports", required_argument, NULL, 'p' }, { "check-port", required_argument, NULL, 'k' },
-		{ "unread", no_argument, NULL, 'u' }, { "explain", no_argument, NULL, 'x' }, { "decide", no_argument, NULL, 'd' },
+		{ "rest-after", required_argument, NULL, 'r' }, { "unread", no_argument, NULL, 'u' }, { "explain", no_argument, NULL, 'x' }, { "decide", no_argument, NULL, 'd' },
 		{ NULL, 0, NULL, 0 } };
-	struct options options = { .accept_triggers = true };
+	struct options options = { .accept_triggers = true, .rest_after_ms = -1 };
 	int option;
 
 	while ((option = getopt_long(argc, argv, "", known, NULL)) != -1) {
@@ -99,6 +102,8 @@ static struct options parse(int argc, char **argv)
 			options.gate.queue = number(optarg);
 		else if (option == 'k')
 			options.gate.free_port = number(optarg);
+		else if (option == 'r')
+			options.rest_after_ms = number(optarg);
 		else if (option == 'p')
 			parse_ports(optarg, &options.gate);
 		else if (option == 'l')
@@ -144,15 +149,33 @@ static bool obey(struct filter *filter, struct input *input)
 	return input->used < sizeof(input->text) - 1;
 }
 
+/* Milliseconds until the processes' memory is paged out; -1: that has been done, or never will. */
+static int rest_in(const struct filter *filter, const struct timespec *since)
+{
+	struct timespec now;
+
+	if (filter->resting || filter->rest_after_ms < 0)
+		return -1;
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	long past = (now.tv_sec - since->tv_sec) * 1000 + (now.tv_nsec - since->tv_nsec) / 1000000;
+	return past < filter->rest_after_ms ? (int)(filter->rest_after_ms - past) : 0;
+}
+
 static void serve(struct filter *filter, int guardian_pidfd)
 {
 	struct input input = { .used = 0 };
 	struct pollfd sources[] = { { filter->child_events, POLLIN, 0 }, { STDIN_FILENO, POLLIN, 0 }, { guardian_pidfd, POLLIN, 0 },
 		{ filter->gate ? gate_fd(filter->gate) : -1, POLLIN, 0 }, { filter->checks, POLLIN, 0 } };
-	bool go_on = true;
+	bool go_on = true, was_running = false;
+	struct timespec running_since;
 
 	while (go_on && filter->phase != PHASE_FROZEN) {
-		if (poll(sources, sizeof(sources) / sizeof(sources[0]), -1) < 0 && errno != EINTR)
+		if (!was_running && filter->phase == PHASE_RUNNING)
+			was_running = !clock_gettime(CLOCK_MONOTONIC, &running_since);
+		int left = was_running ? rest_in(filter, &running_since) : -1;
+		if (left == 0)
+			filter_rest(filter);
+		if (poll(sources, sizeof(sources) / sizeof(sources[0]), left > 0 ? left : -1) < 0 && errno != EINTR)
 			break;
 		if (sources[0].revents)
 			go_on = !signals_tell_to_end(filter->child_events);
@@ -203,7 +226,7 @@ int main(int argc, char **argv)
 	}
 	int child_events = signals_open();
 	struct filter filter = { .cgroup = &cgroup, .accept_triggers = options.accept_triggers, .gate_plan = options.gate,
-		.profile = options.profile,
+		.profile = options.profile, .rest_after_ms = options.rest_after_ms,
 		.checks = -1, .guardian = guardian.pid,
 		.child_events = child_events };
 	error = filter_seize(&filter, options.external_file);

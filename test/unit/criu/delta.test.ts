@@ -12,6 +12,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, onTestFinished, test } from 'vitest';
 import { linkToParent, makeDelta } from '../../../criu/delta.ts';
+import { keepDigests } from '../../../criu/page-digests.ts';
 import {
   encodePageMap,
   IN_PARENT,
@@ -133,6 +134,55 @@ test('long runs are compared block by block, and equal ones stay one run', async
     { pages: 1, flags: PRESENT },
     { pages: 699, flags: IN_PARENT },
   ]);
+});
+
+test('of the parent only digests are needed, and the image itself less itself is nothing', async () => {
+  const at = folder();
+  const memory: Memory = new Map();
+  for (let i = 0; i < 50; i++)
+    memory.set(0x10000 + i * PAGE_BYTES, { content: 'abc'[i % 3] ?? '', flags: PRESENT });
+  writeImage(join(at, 'there'), memory);
+  const before = new Map(memory);
+  memory.set(0x10000 + 7 * PAGE_BYTES, { content: 'x', flags: PRESENT });
+  memory.set(0x10000 + 90 * PAGE_BYTES, { content: 'a', flags: PRESENT });
+  writeImage(join(at, 'back'), memory);
+
+  for (const _time of [1, 2]) await keepDigests(join(at, 'there'), ['tree-7']);
+  expect(readdirSync(join(at, 'there/tree-7'))).not.toContain('pages-1.img');
+  const made = await makeDelta(join(at, 'back'), join(at, 'there'), ['tree-7'], join(at, 'delta'));
+  expect(made).toEqual({ pages: 51, sent: 2 });
+  expect(new Map([...readMemory(join(at, 'delta'), before).memory].sort())).toEqual(
+    new Map([...memory].sort()),
+  );
+  const nothing = await makeDelta(join(at, 'there'), join(at, 'there'), ['tree-7'], join(at, 'rehearsal'));
+  expect(nothing).toEqual({ pages: 50, sent: 0 });
+});
+
+test('one bit of a page is enough to make it another one, wherever it is', async () => {
+  const at = folder();
+  const memory: Memory = new Map([[0x10000, { content: 'a', flags: PRESENT }]]);
+  writeImage(join(at, 'there'), memory);
+  writeImage(join(at, 'back'), memory);
+  await keepDigests(join(at, 'there'), ['tree-7']);
+  for (const bit of [0, 1, 63, 64, 8191, 16384, 32766, 32767]) {
+    const changed = page('a');
+    changed.writeUInt8((changed[bit >> 3] ?? 0) ^ (1 << (bit & 7)), bit >> 3);
+    writeFileSync(join(at, 'back/tree-7/pages-1.img'), changed);
+    const made = await makeDelta(join(at, 'back'), join(at, 'there'), ['tree-7'], join(at, `delta-${bit}`));
+    expect(made.sent).toBe(1);
+    expect(readFileSync(join(at, `delta-${bit}/tree-7/pages-1.img`)).equals(changed)).toBe(true);
+  }
+});
+
+test('digests that do not fit the image make no delta', async () => {
+  const at = folder();
+  const memory: Memory = new Map([[0x10000, { content: 'a', flags: PRESENT }]]);
+  writeImage(join(at, 'there'), memory);
+  writeImage(join(at, 'back'), memory);
+  await keepDigests(join(at, 'there'), ['tree-7']);
+  writeFileSync(join(at, 'there/tree-7/pages-1.digests'), 'cut short');
+  const made = makeDelta(join(at, 'back'), join(at, 'there'), ['tree-7'], join(at, 'delta'));
+  await expect(made).rejects.toThrow('pages-1.digests: not as expected');
 });
 
 test('everything else of the image goes along, logs do not, and the tree is linked to its parent', async () => {

@@ -13,10 +13,16 @@ const GOOD = {
   cgroupRoot: '/sys/fs/cgroup',
 };
 
-const PARSED = { ...GOOD, runtime: { type: 'namespaces' } };
+const PARSED = { ...GOOD, runtime: { type: 'namespaces' }, pageOutAfterMs: 3000 };
 
 test('a whole configuration is taken as it is, with sinks in namespaces unless told', () => {
   expect(parseConfig(GOOD)).toEqual(PARSED);
+});
+
+test('memory of those that wait is paged out after a while, or never', () => {
+  expect(parseConfig({ ...GOOD, pageOutAfterMs: 500 }).pageOutAfterMs).toBe(500);
+  expect(parseConfig({ ...GOOD, pageOutAfterMs: null }).pageOutAfterMs).toBeNull();
+  expect(() => parseConfig({ ...GOOD, pageOutAfterMs: -1 })).toThrow('pageOutAfterMs: expected milliseconds');
 });
 
 test('sinks in Docker want a socket; their limits have defaults', () => {

@@ -1,0 +1,108 @@
+#define _GNU_SOURCE
+#include "resting.h"
+
+#include "report.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+/* Bits of /proc/PID/pagemap. */
+#define PRESENT (1ull << 63)
+#define SWAPPED (1ull << 62)
+#define OF_A_FILE (1ull << 61)
+#define EXCLUSIVE (1ull << 56)
+
+#define BATCH 512
+#define RANGES 256
+
+struct advice {
+	const struct process *process;
+	int kind;
+	size_t page_size, count;
+	struct iovec ranges[RANGES];
+};
+
+static void flush(struct advice *advice)
+{
+	/* Refused for a mapping that is gone, or of a kind that can't be paged out: the next ones are asked for again with the next batch. */
+	if (advice->count && syscall(SYS_process_madvise, advice->process->pidfd, advice->ranges, advice->count, advice->kind, 0) < 0 &&
+	    errno != EINVAL && errno != ENOMEM && errno != ESRCH)
+		log_line("process_madvise of %d: %s", advice->process->inner_pid, strerror(errno));
+	advice->count = 0;
+}
+
+static bool is_meant(const struct advice *advice, uint64_t entry)
+{
+	if (advice->kind == MADV_WILLNEED)
+		return entry & SWAPPED;
+	return (entry & PRESENT) && (entry & EXCLUSIVE) && !(entry & OF_A_FILE);
+}
+
+static void add(struct advice *advice, uint64_t page)
+{
+	char *at = (char *)(uintptr_t)(page * advice->page_size);
+	struct iovec *last = advice->count ? &advice->ranges[advice->count - 1] : NULL;
+
+	if (last && (char *)last->iov_base + last->iov_len == at) {
+		last->iov_len += advice->page_size;
+		return;
+	}
+	if (advice->count == RANGES)
+		flush(advice);
+	advice->ranges[advice->count++] = (struct iovec){ at, advice->page_size };
+}
+
+static void advise_mapping(struct advice *advice, int pagemap, uint64_t from, uint64_t to)
+{
+	uint64_t entries[BATCH];
+
+	for (uint64_t page = from / advice->page_size, end = to / advice->page_size; page < end;) {
+		size_t wanted = end - page < BATCH ? end - page : BATCH;
+		ssize_t got = pread(pagemap, entries, wanted * sizeof(*entries), (off_t)(page * sizeof(*entries)));
+		if (got < (ssize_t)sizeof(*entries))
+			return;
+		for (size_t i = 0; i < (size_t)got / sizeof(*entries); i++, page++)
+			if (is_meant(advice, entries[i]))
+				add(advice, page);
+	}
+	/* A range over two mappings would be refused as a whole where one of them is. */
+	flush(advice);
+}
+
+static void advise(const struct process *process, int kind)
+{
+	struct advice advice = { .process = process, .kind = kind, .page_size = (size_t)sysconf(_SC_PAGESIZE) };
+	char path[64], line[512], permissions[5];
+	uint64_t from, to;
+
+	snprintf(path, sizeof(path), "/proc/%d/pagemap", process->pid);
+	int pagemap = open(path, O_RDONLY | O_CLOEXEC);
+	snprintf(path, sizeof(path), "/proc/%d/maps", process->pid);
+	FILE *maps = fopen(path, "re");
+	while (pagemap >= 0 && maps && fgets(line, sizeof(line), maps))
+		if (sscanf(line, "%" SCNx64 "-%" SCNx64 " %4s", &from, &to, permissions) == 3 && permissions[3] == 'p')
+			advise_mapping(&advice, pagemap, from, to);
+	if (maps)
+		fclose(maps);
+	if (pagemap >= 0)
+		close(pagemap);
+}
+
+void resting_page_out(const struct set *set)
+{
+	for (const struct process *process = set->processes; process; process = process->next)
+		advise(process, MADV_PAGEOUT);
+}
+
+void resting_page_in(const struct set *set)
+{
+	for (const struct process *process = set->processes; process; process = process->next)
+		advise(process, MADV_WILLNEED);
+}

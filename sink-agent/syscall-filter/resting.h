@@ -1,0 +1,16 @@
+/*
+ * The memory of processes that wait: written to swap when they have come to rest, asked back as soon as they are stopped for the
+ * way back, all at once. Only what a process has for itself: what it shares with others (files, pages of its parent) stays. Without swap
+ * nothing happens.
+ */
+#ifndef RESTING_H
+#define RESTING_H
+
+#include "process.h"
+
+/* Asks the kernel to write what is in memory to swap. Processes go on; what they touch comes back by itself. */
+void resting_page_out(const struct set *set);
+/* Asks the kernel to read what is in swap; does not wait for it. */
+void resting_page_in(const struct set *set);
+
+#endif
