@@ -5,11 +5,16 @@
  *
  * With `--auto` nobody gives an order: the service finds the VM idle by itself.
  */
+import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { asSeamlessError, ERRORS } from '../common/errors.ts';
+import { bringPage } from '../lab/page.ts';
+import { PAGE_PORT, planLab } from '../lab/plan.ts';
+import { cacheDirectory } from '../template/store.ts';
 import { playAuto } from './auto.ts';
 import { EMULATED, NATIVE, type Pace } from './auto-policy.ts';
 import { renderAuto } from './auto-report.ts';
+import type { Onlooker } from './pictures.ts';
 import { playDemo } from './play.ts';
 import { renderReport } from './report.ts';
 import { prepareStage, type Stage } from './stage.ts';
@@ -25,6 +30,8 @@ const { values: options } = parseArgs({
     sink: { type: 'string', default: 'namespaces' },
     auto: { type: 'boolean', default: false },
     native: { type: 'boolean', default: false },
+    page: { type: 'boolean', default: false },
+    pictures: { type: 'string' },
   },
 });
 
@@ -45,14 +52,19 @@ try {
     transport: options.transport,
     sink: options.sink,
     native: options.native,
+    page: options.page || options.pictures !== undefined,
     ...(options.native ? { workloadMiB: NATIVE_WORKLOAD_MIB } : {}),
     ...(options.auto ? { sampleMs: pace.sampleMs } : {}),
   });
+  const ends: (() => Promise<void>)[] = [];
   try {
+    const onlooker = await openPage(ends);
     const [report, text] = options.auto ? await auto(stage, pace) : await byOrder(stage);
     process.stdout.write(`${options.json ? JSON.stringify(report) : text}\n`);
     process.exitCode = report.violations.length === 0 ? 0 : 1;
+    if (options.pictures) await onlooker?.takePictures(options.pictures);
   } finally {
+    for (const end of ends.reverse()) await end();
     await stage.close();
   }
 } catch (thrown) {
@@ -61,6 +73,21 @@ try {
   say(`demo: ${error.message}\n  ${ERRORS[error.code].next}${output ? `\n${output}` : ''}`);
   if (error.code === 'INTERNAL') say(error.stack ?? '');
   process.exitCode = ERRORS[error.code].exit;
+}
+
+/** For whoever runs the demo, and in a browser of our own when pictures of it are wanted. */
+async function openPage(ends: (() => Promise<void>)[]): Promise<Onlooker | null> {
+  if (!options.page && options.pictures === undefined) return null;
+  const lab = planLab(process.env['SEAMLESS_LAB'], cacheDirectory(process.env));
+  const page = await bringPage(lab, join(import.meta.dirname, '..'), options.page ? PAGE_PORT : 0);
+  ends.push(page.close);
+  if (options.page) say(`the page: ${page.url}  token: ${page.token}`);
+  if (options.pictures === undefined) return null;
+  // Loaded when it is wanted: it is large, and no part of what runs elsewhere.
+  const { openInChromium } = await import('./pictures.ts');
+  const onlooker = await openInChromium(page);
+  ends.push(onlooker.close);
+  return onlooker;
 }
 
 async function byOrder(stage: Stage) {

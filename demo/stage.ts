@@ -45,6 +45,8 @@ export interface StageOptions {
   sink?: string;
   /** The service has a policy and asks so often; nothing is parked before `setPolicy`. */
   sampleMs?: number;
+  /** The service's page is brought to this machine. */
+  page?: boolean;
   /** Leaves the lab up, also after a failure. */
   keepLab?: boolean;
 }
@@ -92,7 +94,7 @@ export async function prepareStage(
   options: StageOptions = {},
 ): Promise<Stage> {
   const { vm = 'vm1', memoryMiB = MEMORY_MIB, workloadMiB = WORKLOAD_MIB } = options;
-  const { transport = 'ssh', native = false, keepLab = false } = options;
+  const { transport = 'ssh', native = false, keepLab = false, page = false } = options;
   const closers: (() => Promise<void>)[] = [];
   const close = async () => {
     for (const closer of closers.splice(0).reverse()) await closer();
@@ -101,7 +103,13 @@ export async function prepareStage(
   try {
     const size = ['--vm', vm, '--memory', String(memoryMiB)];
     const sink = options.sink === undefined ? [] : ['--sink', options.sink];
-    const how = ['--transport', transport, ...(native ? ['--native'] : []), ...sink];
+    const how = [
+      '--transport',
+      transport,
+      ...(native ? ['--native'] : []),
+      ...(page ? ['--page'] : []),
+      ...sink,
+    ];
     const policyFile = options.sampleMs === undefined ? null : await makePolicyFile(closers);
     const policy = policyFile ? ['--policy', policyFile, '--sample-ms', String(options.sampleMs)] : [];
     await labCommand(['up', ...size, ...how, ...policy], signal);

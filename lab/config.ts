@@ -16,6 +16,7 @@ import {
   type LabPlan,
   MANAGEMENT,
   namespacePath,
+  PAGE_PORT,
   planDocker,
   SINK_NAME,
   TUNNEL_PORT,
@@ -34,6 +35,8 @@ export interface LabSettings {
   /** Path of the policy file, and how often the service asks. */
   policy?: string;
   sampleMs?: number;
+  /** The service also listens by TLS on the management network, for its page. */
+  page?: boolean;
 }
 
 export function orchestratorConfig(
@@ -42,7 +45,7 @@ export function orchestratorConfig(
   accel: LabState['accel'] = 'tcg',
   commands: ReadonlyMap<string, readonly string[] | null> = new Map(),
   transports?: HostTransports,
-  { policy, sampleMs }: LabSettings = {},
+  { policy, sampleMs, page }: LabSettings = {},
 ) {
   const host = (name: SwitchHost) => ({
     name,
@@ -58,6 +61,7 @@ export function orchestratorConfig(
     stateDir: join(lab.runDirectory, 'orchestrator'),
     socket: join(lab.runDirectory, 'seamless.sock'),
     tls: tls(lab, 'orchestrator'),
+    ...(page ? { listen: listenForPage(lab) } : {}),
     // Without a hypervisor there is neither balloon nor guest memory to swap out.
     ...(accel === 'native' ? { switchOff: 'ram' } : {}),
     ...(policy === undefined ? {} : { policy }),
@@ -87,6 +91,11 @@ export function orchestratorConfig(
       template: vm.template,
     })),
   };
+}
+
+function listenForPage(lab: LabPlan) {
+  const { cert, key } = tls(lab, 'orchestrator');
+  return { address: MANAGEMENT.orchestrator, port: PAGE_PORT, tls: { cert, key } };
 }
 
 /** Only a VM with a hypervisor has memory that can go to a file. */

@@ -7,6 +7,7 @@ import type { LabSettings } from './config.ts';
 import { dockerSocket } from './docker.ts';
 import { takeDown } from './down.ts';
 import { commandAt, runHere } from './exec.ts';
+import { bringPage } from './page.ts';
 import { hostTransport, type LabPlan, planDocker, planLab, planVms, sinkRuntime } from './plan.ts';
 import { type RunningProcess, stopProcess } from './processes.ts';
 import { serviceNamed, startService } from './services.ts';
@@ -15,7 +16,8 @@ import { describeStatus, labStatus } from './status.ts';
 import { bringUp } from './up.ts';
 
 const USAGE = `Usage: scripts/lab up [--vm NAME[:TEMPLATE]]… [--memory MIB] [--native] [--transport local|ssh] [--sink namespaces|docker] [--no-services]
-                       [--policy FILE [--sample-ms N]]
+                       [--policy FILE [--sample-ms N]] [--page]
+       scripts/lab page                                       (of a lab that is up with --page: at 127.0.0.1, until Ctrl-C)
        scripts/lab exec client|sink|hv|mgmt|vm:NAME -- COMMAND…
        scripts/lab status [--json]
        scripts/lab stop orchestrator|sink-agent [--kill]      (--kill: by SIGKILL, as in a crash)
@@ -49,6 +51,7 @@ async function main(): Promise<number> {
     if (command === 'start') await startService(lab, SOURCE, service, note, abortOnSignals());
     return 0;
   }
+  if (command === 'page') return showPage(lab);
   if (rest.length > 0) throw usage(`unexpected ${rest.join(' ')}`);
   switch (command) {
     case 'up': {
@@ -85,6 +88,16 @@ async function main(): Promise<number> {
   }
 }
 
+async function showPage(lab: LabPlan): Promise<number> {
+  stateOf(lab);
+  const page = await bringPage(lab, SOURCE);
+  print(`${page.url}  token: ${page.token}`);
+  const signal = abortOnSignals();
+  await new Promise((resolve) => signal.addEventListener('abort', resolve));
+  await page.close();
+  return 0;
+}
+
 function stateOf(lab: LabPlan): LabState {
   const state = readState(lab);
   if (state) return state;
@@ -103,6 +116,7 @@ function parseArguments() {
         sink: { type: 'string' },
         policy: { type: 'string' },
         'sample-ms': { type: 'string' },
+        page: { type: 'boolean' },
         'no-services': { type: 'boolean' },
         json: { type: 'boolean' },
         kill: { type: 'boolean' },
@@ -124,9 +138,10 @@ function sinkOf(value: string): 'namespaces' | 'docker' {
 }
 
 /** The service checks both. */
-function settingsOf(values: { policy?: string; 'sample-ms'?: string }): LabSettings {
-  const { policy, 'sample-ms': sampleMs } = values;
+function settingsOf(values: { policy?: string; 'sample-ms'?: string; page?: boolean }): LabSettings {
+  const { policy, 'sample-ms': sampleMs, page = false } = values;
   return {
+    page,
     ...(policy === undefined ? {} : { policy: resolve(policy) }),
     ...(sampleMs === undefined ? {} : { sampleMs: Number(sampleMs) }),
   };

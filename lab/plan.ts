@@ -48,6 +48,8 @@ export const CLIENT = { addresses: ['10.77.0.2/24', 'fd77::2/64'], mac: '52:54:0
 export const MANAGEMENT = { orchestrator: '10.78.0.1', sink: '10.78.0.2', hv: '10.78.0.3' } as const;
 export const UNDERLAY = { hv: '10.79.0.1', sink: '10.79.0.2' } as const;
 export const AGENT_PORT = 7443;
+/** Of the service's page, in its network and on this machine. */
+export const PAGE_PORT = 8443;
 export const SINK_NAME = 'sink1';
 export const TUNNEL_PORT = 'vxlan0';
 

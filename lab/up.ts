@@ -143,7 +143,7 @@ async function makeKeys(lab: LabPlan, vms: readonly VmPlan[]): Promise<void> {
   await makeSshKeys(lab, vms);
   const pki = join(lab.runDirectory, 'pki');
   await makeAuthority(pki);
-  await issueCertificate(pki, 'orchestrator', 'orchestrator', [MANAGEMENT.orchestrator]);
+  await issueCertificate(pki, 'orchestrator', 'orchestrator', [MANAGEMENT.orchestrator, '127.0.0.1']);
   await issueCertificate(pki, SINK_NAME, `sink-agent:${SINK_NAME}`, [MANAGEMENT.sink]);
   for (const vm of vms) await issueCertificate(pki, vm.name, `vm-agent:${vm.name}`, [vm.management.address]);
 }
