@@ -18,6 +18,7 @@ export const ERRORS = {
     exit: 8,
     next: 'Compare the fingerprint with the host’s console, then give the key by --host-key.',
   },
+  RECEIVER_UNKNOWN: { status: 404, exit: 4, next: 'Run `seamless receiver list` to see the receivers.' },
   TOKEN_UNKNOWN: { status: 404, exit: 4, next: 'Run `seamless token list` to see the tokens.' },
   ROUTE_UNKNOWN: { status: 404, exit: 2, next: 'docs/api.md and /v1/openapi.json list what there is.' },
   VM_BUSY: { status: 409, exit: 5, next: 'Wait for the running operation, shown by `seamless show VM`.' },

@@ -56,7 +56,7 @@ async function takePictures(page: Page, folder: string): Promise<void> {
   await take('dark');
   await page.emulateMediaFeatures([{ name: 'prefers-color-scheme', value: 'light' }]);
   await page.setViewport(PHONE); // which loads the page anew
-  await page.waitForSelector('#operations details', LOAD);
+  await page.waitForFunction(`/[0-9]/.test(document.querySelector('#saved').textContent)`, LOAD);
   await page.evaluate(openFirst);
   await take('phone');
 }

@@ -1,4 +1,6 @@
 /** The tree of commands. Exit codes are those of common/errors.ts; docs/cli.md has a line for each of both. */
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { Command } from 'commander';
 import { ERRORS } from '../../common/errors.ts';
 import { addIdleCommands } from '../idle/cli.ts';
@@ -10,6 +12,7 @@ import { addEventCommands } from './event-commands.ts';
 import { addHostCommands } from './host-commands.ts';
 import { addInventoryCommands } from './inventory-commands.ts';
 import { addProfileCommands } from './profile-commands.ts';
+import { addReceiverCommands } from './receiver-commands.ts';
 import { fail } from './session.ts';
 import { addSinkCommands } from './sink-commands.ts';
 import { addTokenCommands } from './token-commands.ts';
@@ -22,6 +25,7 @@ export function program(): Command {
     .option('--server <url>', 'an orchestrator elsewhere: https://HOST:PORT (or $SEAMLESS_SERVER)')
     .option('--token-file <path>', 'file with the token for it (or $SEAMLESS_TOKEN_FILE)')
     .option('--ca-file <path>', 'file with the CA of its certificate (or $SEAMLESS_CA_FILE)')
+    .version(packageVersion(), '--version', 'print the version')
     .exitOverride((error) => process.exit(error.exitCode === 0 ? 0 : ERRORS.REQUEST_INVALID.exit));
   addVmCommands(cli);
   addEventCommands(cli);
@@ -31,9 +35,15 @@ export function program(): Command {
   addInventoryCommands(cli);
   addDoctorCommand(cli);
   addTokenCommands(cli);
+  addReceiverCommands(cli);
   addProfileCommands(cli);
   addIdleCommands(cli, fail);
   addInitCommand(cli, fail);
   addCompletion(cli);
   return cli;
+}
+
+function packageVersion(): string {
+  const file = join(import.meta.dirname, '../../package.json');
+  return (JSON.parse(readFileSync(file, 'utf8')) as { version: string }).version;
 }

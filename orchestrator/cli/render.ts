@@ -14,7 +14,14 @@ import { gatewaysText } from './render-gateways.ts';
 
 export function vmTable(vms: readonly VmSummary[], paint: Paint = (_state, text) => text): string {
   if (vms.length === 0) return 'No VM is registered.';
-  const rows = vms.map((vm) => [vm.name, stateWords(vm), vm.since, vm.host, vm.sink, vm.addresses.join(' ')]);
+  const rows = vms.map((vm) => [
+    vm.name,
+    stateWords(vm),
+    at(vm.since),
+    vm.host,
+    vm.sink,
+    vm.addresses.join(' '),
+  ]);
   const all = [['VM', 'STATE', 'SINCE', 'HOST', 'SINK', 'ADDRESSES'], ...rows];
   return table(all, (cell, row, column) => (column === 1 ? paint(vms[row - 1]?.state ?? '', cell) : cell));
 }
@@ -23,7 +30,7 @@ export function vmText(vm: VmDetail, host: HostMemory | null = null): string {
   const memory = vm.residentBytes === null ? 'unknown' : `${mebibytes(vm.residentBytes)} MiB`;
   const lines = [
     ['VM', vm.name],
-    ['state', `${stateWords(vm)} since ${vm.since}`],
+    ['state', `${stateWords(vm)} since ${at(vm.since)}`],
     ['addresses', vm.addresses.join(' ')],
     ['host', `${vm.host}, sink server ${vm.sink}, template ${vm.template}`],
     ['QEMU', `${vm.qemuStatus ?? 'does not answer'}, resident memory ${memory}`],

@@ -29,23 +29,42 @@ export function savedOverTime(operations, savedNow, nowMs) {
   return points.reverse();
 }
 
-export function draw(into, points) {
+/** @param operations marked where they began: parks below, wakes above */
+export function draw(into, points, operations = []) {
   const [from, to] = [points[0][0], points.at(-1)[0]];
   const most = Math.max(1, ...points.map(([, bytes]) => bytes));
   const place = ([at, bytes]) => `${(((at - from) / (to - from || 1)) * 1000).toFixed(1)},${(100 - (bytes / most) * 92).toFixed(1)}`;
   const edge = points.map(place).join(' ');
   const svg = element('svg', { viewBox: '0 0 1000 100', preserveAspectRatio: 'none', role: 'img' });
-  svg.setAttribute('aria-label', `At most ${bytesText(most)} saved since ${new Date(from).toLocaleString()}`);
+  svg.setAttribute('aria-label', `At most ${bytesText(most)} saved since ${clock(from)}`);
   svg.append(
     element('polygon', { class: 'area', points: `0,100 ${edge} 1000,100` }),
     element('polyline', { class: 'edge', points: edge }),
+    ...operations.flatMap(({ kind, vm, cause, startedAt }) => {
+      const at = Date.parse(startedAt);
+      if (at < from) return [];
+      const [x] = place([at, 0]).split(',');
+      const [y1, y2] = kind === 'park' ? [92, 100] : [0, 8];
+      const mark = element('line', { class: `mark ${kind}`, x1: x, x2: x, y1, y2 });
+      const title = element('title', {});
+      title.textContent = `${clock(at)} ${vm}: ${kind}${cause ? `, ${cause}` : ''}`;
+      mark.append(title);
+      return [mark];
+    }),
   );
   const axis = document.createElement('div');
   axis.className = 'axis';
-  for (const text of [new Date(from).toLocaleTimeString(), `most ${bytesText(most)}`, 'now']) {
+  const highest = Math.max(...points.map(([, bytes]) => bytes));
+  for (const text of [clock(from), `most ${bytesText(highest)} · marks: wakes above, parks below`, 'now']) {
     axis.append(Object.assign(document.createElement('span'), { textContent: text }));
   }
   into.replaceChildren(svg, axis);
+}
+
+/** 22:10:45, with the date when it was another day; the same in every country. */
+export function clock(at) {
+  const [date, time] = new Date(at).toLocaleString('sv-SE').split(' ');
+  return date === new Date().toLocaleDateString('sv-SE') ? time : `${date} ${time}`;
 }
 
 export function bytesText(bytes) {

@@ -1,9 +1,25 @@
 /** The page: what /v1 says, kept up to date by its event stream. Whatever comes from there is put in as text, never as HTML. */
-import { bytesText, draw, savedOverTime } from '/chart.js';
+import { bytesText, clock, draw, savedOverTime } from '/chart.js';
 
 const STATES = ['awake', 'parking', 'parked', 'unparking', 'stuck', 'gone', 'unknown'];
 const TROUBLE = ['stuck', 'gone', 'unknown'];
 const PAGE = 100;
+/** What the API calls a cause, for people. */
+const CAUSES = {
+  manual: 'by hand',
+  idle: 'nobody uses it',
+  syscall: 'a program went on',
+  syn: 'a new connection',
+  packets: 'packets for it',
+  sink: 'its sink',
+  timer: 'a timer is due',
+  lease: 'its address has to be renewed',
+  forecast: 'use is foreseen',
+  policy: 'the policy',
+  webhook: 'asked for by webhook',
+  outside: 'resumed by others',
+};
+const ENDINGS = { succeeded: 'succeeded', running: 'under way', unwound: 'taken back', stuck: 'is stuck' };
 const OPERATIONS_SHOWN = 30;
 
 const $ = (id) => document.getElementById(id);
@@ -94,8 +110,8 @@ async function loadNumbers() {
   const all = Object.values(counts).reduce((sum, count) => sum + count, 0);
   $('count').textContent = `${vms.size} of ${all}`;
   const points = savedOverTime(operations, saved, Date.now());
-  $('span').textContent = `since ${new Date(points[0][0]).toLocaleString()}`;
-  draw($('chart'), points);
+  $('span').textContent = `since ${clock(points[0][0])}`;
+  draw($('chart'), points, operations);
 }
 
 function row(vm) {
@@ -170,13 +186,15 @@ function showOperations() {
 function operationDetails(operation) {
   const { id, vm, kind, status, ms, cause, trigger, rule, error, startedAt, steps } = operation;
   const took = ms === null ? '' : ` in ${duration(ms)}`;
+  const ended = ENDINGS[status] ?? status;
   const because = trigger?.detail ? `${trigger.program ? `${trigger.program}: ` : ''}${trigger.detail}` : (rule ?? '');
   const summary = make(
     'summary',
     {},
-    make('span', { className: 'what', textContent: `${vm}: ${kind} ${status}${took} ` }),
+    make('span', { className: `what ${kind} ${status}`, textContent: `${vm}: ${kind} ${ended}${took} ` }),
     time(startedAt),
-    make('span', { className: 'cause', textContent: [cause, because, error?.message].filter(Boolean).join(' · ') }),
+    make('span', { className: 'cause', textContent: [CAUSES[cause] ?? cause, because].filter(Boolean).join(' · ') }),
+    make('span', { className: 'cause error', textContent: error?.message ?? '' }),
   );
   const longest = Math.max(1, ...steps.map((step) => step.ms ?? 0));
   const list = make('div', { className: 'steps' });
@@ -240,8 +258,7 @@ function live(isOn) {
 }
 
 function time(iso) {
-  const made = make('time', { dateTime: iso, textContent: new Date(iso).toLocaleString() });
-  return made;
+  return make('time', { dateTime: iso, textContent: clock(iso), title: new Date(iso).toString() });
 }
 
 function duration(ms) {

@@ -5,6 +5,8 @@
  *                             ▲  └── anything else ──▶ back-off ──┐
  *                             └───────────────────────────────────┘── for too long, or 410 ──▶ dead letter, place kept
  *
+ * A dead letter that is asked for again goes before what follows in the journal.
+ *
  * Nobody waits for it: the journal only says that there is something, and what is not yet sent is in the journal. An event comes at
  * least once, in order, with the same id at each attempt.
  */
@@ -35,6 +37,13 @@ export interface ReceiverStatus {
   dead: DeadLetter[];
 }
 
+/** What a restart keeps. */
+interface Kept {
+  place: number;
+  dead: DeadLetter[];
+  again: DeadLetter[];
+}
+
 export interface ReceiverDeps {
   config: ReceiverConfig;
   secret: Secret;
@@ -57,6 +66,8 @@ export class Receiver {
   readonly #key: string;
   #place: number;
   #dead: DeadLetter[];
+  /** Dead letters that are to be tried once more. */
+  #again: DeadLetter[];
   #failing: string | null = null;
   #news = Promise.withResolvers<void>();
   #running: Promise<void> = Promise.resolve();
@@ -66,9 +77,10 @@ export class Receiver {
     this.#deps = deps;
     // No VM has a name like that.
     this.#key = `receiver:${deps.config.name}`;
-    const kept = deps.journal.kept(this.#key) as { place?: number; dead?: DeadLetter[] } | null;
+    const kept = deps.journal.kept(this.#key) as Partial<Kept> | null;
     this.#place = kept?.place ?? deps.journal.lastSeq();
     this.#dead = kept?.dead ?? [];
+    this.#again = kept?.again ?? [];
     if (kept === null) this.#keep();
   }
 
@@ -86,6 +98,24 @@ export class Receiver {
     );
   }
 
+  /**
+   * Sends a dead letter once more, or all of them; each with its id of before.
+   * @returns how many
+   * @throws `REQUEST_INVALID` when none has that id
+   */
+  resend(id?: string): number {
+    const wanted = this.#dead.filter((letter) => id === undefined || letter.id === id);
+    if (id !== undefined && wanted.length === 0) {
+      const { name } = this.#deps.config;
+      throw new SeamlessError('REQUEST_INVALID', `Expected the id of a dead letter of ${name}, got “${id}”`);
+    }
+    this.#dead = this.#dead.filter((letter) => !wanted.includes(letter));
+    this.#again.push(...wanted);
+    this.#keep();
+    this.#news.resolve();
+    return wanted.length;
+  }
+
   async close(): Promise<void> {
     this.#ended.abort();
     this.#news.resolve();
@@ -97,10 +127,15 @@ export class Receiver {
     const { journal } = this.#deps;
     while (!this.#ended.signal.aborted) {
       this.#news = Promise.withResolvers();
+      for (let letter = this.#again[0]; letter; letter = this.#again[0]) {
+        if (!(await this.#send(letter.id, letter.event))) return;
+        this.#again.shift();
+        this.#keep();
+      }
       const records = journal.after(this.#place, { limit: PAGE });
       for (const record of records) {
         const event = this.#isFor(record) ? outboundEvent(record) : null;
-        if (event && !(await this.#send(record, event))) return;
+        if (event && !(await this.#send(eventId(record), event))) return;
         this.#place = record.seq;
         if (event) this.#keep();
       }
@@ -116,9 +151,8 @@ export class Receiver {
   }
 
   /** False when the service ends first: then it is sent again by the next one. */
-  async #send(record: JournalRecord, event: OutboundEvent): Promise<boolean> {
+  async #send(id: string, event: OutboundEvent): Promise<boolean> {
     const { config, log, backoffMs = BACKOFF_MS } = this.#deps;
-    const id = eventId(record);
     const giveUpAt = Date.now() + (config.giveUpAfterMs ?? GIVE_UP_MS);
     for (let waitMs = backoffMs.first; ; waitMs = Math.min(backoffMs.most, waitMs * 2)) {
       const refused = await this.#post(id, event);
@@ -169,7 +203,8 @@ export class Receiver {
   }
 
   #keep(): void {
-    this.#deps.journal.keep(new Map([[this.#key, { place: this.#place, dead: this.#dead }]]));
+    const kept: Kept = { place: this.#place, dead: this.#dead, again: this.#again };
+    this.#deps.journal.keep(new Map([[this.#key, kept]]));
   }
 }
 

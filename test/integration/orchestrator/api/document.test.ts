@@ -1,4 +1,5 @@
 /** The OpenAPI document is valid, is what the service serves, and a client generated from it works (docs/api.md). */
+import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Validator } from '@seriousme/openapi-schema-validator';
@@ -8,6 +9,7 @@ import type { paths } from '../../../fixtures/openapi.ts';
 import { fetchByTls, serve, tokenOf } from './served.ts';
 
 const DOCUMENT = join(import.meta.dirname, '../../../../docs/openapi.json');
+const CLIENT = join(import.meta.dirname, '../../../fixtures/openapi.ts');
 
 test('docs/openapi.json is the document that the service serves (`vitest -u` writes it anew)', async () => {
   const { client } = await serve();
@@ -19,6 +21,12 @@ test('the document is valid OpenAPI 3.1', async () => {
   const document = JSON.parse(readFileSync(DOCUMENT, 'utf8'));
   expect(await new Validator().validate(document)).toMatchObject({ valid: true });
   expect(document.openapi).toBe('3.1.0');
+});
+
+test('the types of the generated client are those of the document as it is (`scripts/openapi-client` writes them anew)', () => {
+  const [said] = readFileSync(CLIENT, 'utf8').split('\n');
+  const digest = createHash('sha256').update(readFileSync(DOCUMENT)).digest('hex');
+  expect(said).toBe(`// Of docs/openapi.json with SHA-256 ${digest}`);
 });
 
 test('a client generated from the document parks and wakes a VM, and gets errors by their type', async () => {

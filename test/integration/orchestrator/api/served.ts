@@ -53,7 +53,7 @@ const SERVICE_PLUGINS: readonly ApiPlugin[] = [
   (app) => explainRoutes(app, { explain: () => expect.unreachable() }),
   (app) => memoryRoutes(app, () => undefined),
   (app) => policyRoutes(app, { policy: null, attention: { policyOf: () => null } }, new Map()),
-  (app) => receiverRoutes(app, { status: () => [] }),
+  (app) => receiverRoutes(app, { status: () => [], resend: () => 0 }),
   (app) =>
     webhookRoutes(app, { vms: new Map(), journal: NOTHING_KEPT, log: silentLog, config: {}, cloud: null }),
   (app) => registryRoutes(app, { fleet: NO_FLEET, stateDir: '', examine: async () => [] }),

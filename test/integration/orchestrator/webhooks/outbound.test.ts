@@ -180,3 +180,25 @@ test('it is told only of what it asked for', async () => {
   await driver.idle();
   await expect.poll(() => types(listener)).toEqual(['vm.unparked']);
 });
+
+test('dead letters are sent once more when that is asked for, with their ids, also after a restart', async () => {
+  const { journal, driver } = model();
+  const listener = await listening();
+  listener.answers.push(410, 410);
+  const before = receive(journal, listener.url);
+  driver.park();
+  await driver.idle();
+  await driver.unpark({ force: false });
+  await driver.idle();
+  await expect.poll(() => before.status.dead).toHaveLength(2);
+  const [first, second] = before.status.dead.map(({ id }) => id);
+  expect(() => before.resend('evt_0')).toThrow('Expected the id of a dead letter of r, got “evt_0”');
+  expect(before.resend(second)).toBe(1);
+  await expect.poll(() => listener.got.map(({ id }) => id)).toEqual([first, second, second]);
+  expect(before.status.dead.map(({ id }) => id)).toEqual([first]);
+  await before.close();
+  expect(before.resend()).toBe(1);
+  const after = receive(journal, listener.url);
+  await expect.poll(() => listener.got.map(({ id }) => id)).toEqual([first, second, second, first]);
+  expect(after.status.dead).toEqual([]);
+});
