@@ -33,7 +33,7 @@ import { switchOffMethods } from './suspend/of-vm.ts';
 import { type Move, VmDriver } from './vm/driver.ts';
 import { HypervisorWatch } from './vm/hypervisor-watch.ts';
 import { synWake } from './vm/wake.ts';
-import { WakeWatch } from './vm/wake-watch.ts';
+import { unparkState, WakeWatch } from './vm/wake-watch.ts';
 
 export interface ManagedVmDeps {
   config: Config;
@@ -193,6 +193,10 @@ export function manageVm(deps: ManagedVmDeps): RunningVm {
       programs: () => deps.policy()?.gateways ?? [],
     }),
     start() {
+      const last = journal.lastSaga(vm.name, 'unpark');
+      const portLeft = last === null ? undefined : unparkState(journal.ofSaga(last)).portLeft;
+      if (portLeft !== undefined && driver.state.kind === 'awake')
+        network.unplug(portLeft).catch((error) => log.info('tidy.later', { error }));
       driver.start();
       if (!byNova) hypervisor.start();
     },

@@ -14,6 +14,7 @@ import { bufferSocket, PacketBuffer } from '../packet-buffer/packet-buffer.ts';
 import { SynWatch } from '../packet-buffer/syn-watch.ts';
 import type { VmNetwork } from '../sagas/ports.ts';
 import type { HostLink } from './host-link.ts';
+import { portsLeft } from './ports-left.ts';
 import { findTapPlace } from './tap-place.ts';
 
 export interface VmNetworkDeps {
@@ -63,6 +64,10 @@ export function vmNetwork(deps: VmNetworkDeps): VmNetwork & { depth(): Promise<n
     const addresses = { source, sourcePort, destination, port };
     deps.onSyn({ vmName: vm.name, mac: vm.mac, ...addresses, at: new Date() });
   });
+  const left = portsLeft(sinkHost, async (sinkPort) => {
+    await deletePort(await sinkHost.ovsdb(), sinkHost.bridge, sinkPort);
+    await redirect(sinkPort).closeSink();
+  });
   let buffer: Promise<PacketBuffer> | null = null;
   const buffered = () => {
     buffer ??= openBuffer(deps, heldTcpPorts, healthChecks).catch((error) => {
@@ -95,16 +100,14 @@ export function vmNetwork(deps: VmNetworkDeps): VmNetwork & { depth(): Promise<n
       return held;
     },
     async plug(sinkPort) {
+      await left.settled(sinkPort);
       const flows = redirect(sinkPort);
       // Before the port is there and after: nobody reaches it, and it reaches nobody, until `toSink`.
       await flows.closeSink();
       await addPort(await sinkHost.ovsdb(), sinkHost.bridge, sinkPort);
       await flows.closeSink();
     },
-    async unplug(sinkPort) {
-      await deletePort(await sinkHost.ovsdb(), sinkHost.bridge, sinkPort);
-      await redirect(sinkPort).closeSink();
-    },
+    unplug: (sinkPort) => left.unplug(sinkPort),
     async shut(sinkPort) {
       await redirect(sinkPort).closeSink();
     },

@@ -48,6 +48,8 @@ export interface UnparkState {
   heldPackets?: number;
   heldConnections?: number;
   firstHeldMs?: number;
+  /** The sink’s port, where it could not be unplugged: it is when its host is back, also by the next service. */
+  portLeft?: string;
 }
 
 export function unparkSaga(ports: Ports): SagaDefinition<UnparkState> {
@@ -249,20 +251,27 @@ async function restoreInVm({ vmAgent }: Ports, imageId: string, signal: AbortSig
 }
 
 /** The VM is live and serves: what can’t be tidied now is forgotten at the next park, and no reason to be stuck. */
-async function tidy(ports: Ports, state: UnparkState, { signal, log }: StepContext): Promise<undefined> {
+async function tidy(
+  ports: Ports,
+  state: UnparkState,
+  { signal, log }: StepContext,
+): Promise<Partial<UnparkState> | undefined> {
   const { vm, vmAgent, sinkAgent, network, power } = ports;
   const call = { signal, timeoutMs: 10_000 };
   const left = (what: string) => (error: unknown) => log.warn('tidy.left', { what, error });
+  let portLeft: string | undefined;
+  const unplug = () =>
+    network.unplug(state.sinkPort).catch((error) => {
+      portLeft = state.sinkPort;
+      left('the sink’s port')(error);
+    });
   await Promise.all([
-    sinkAgent
-      .call('destroy', { vm, force: true }, call)
-      .then(() => network.unplug(state.sinkPort))
-      .catch(left('the sink')),
+    sinkAgent.call('destroy', { vm, force: true }, call).then(unplug, left('the sink')),
     vmAgent.call('discard', { imageId: state.imageId, force: true }, call).catch(left('the image')),
     vmAgent
       .call('discard', { imageId: state.parkImageId, force: true }, call)
       .catch(left('the park’s image')),
     power.woken(),
   ]);
-  return undefined;
+  return portLeft === undefined ? undefined : { portLeft };
 }

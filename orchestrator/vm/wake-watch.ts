@@ -170,7 +170,7 @@ export class WakeWatch {
 }
 
 /** What the saga was begun with and what its steps have given. */
-function unparkState(records: readonly JournalRecord[]): UnparkState {
+export function unparkState(records: readonly JournalRecord[]): UnparkState {
   const input = records.find(({ event }) => event === 'sagaCreated')?.body.input as UnparkState;
   const outputs = records.filter(({ event }) => event === 'succeeded').map(({ body }) => body.output);
   return Object.assign({}, input, ...(outputs as object[]));

@@ -1,0 +1,54 @@
+import { expect, test } from 'vitest';
+import { portsLeft } from '../../../../orchestrator/network/ports-left.ts';
+
+function world() {
+  const listeners: (() => void)[] = [];
+  const tried: string[] = [];
+  let outcome: Promise<void> = Promise.resolve();
+  const left = portsLeft({ onUp: (listener) => void listeners.push(listener) }, (port) => {
+    tried.push(port);
+    return outcome;
+  });
+  return {
+    left,
+    tried,
+    answer: (next: Promise<void>) => {
+      outcome = next;
+    },
+    back: () => {
+      for (const listener of listeners) listener();
+    },
+  };
+}
+
+test('a port that could not be unplugged is unplugged once its host is back', async () => {
+  const { left, tried, answer, back } = world();
+  answer(Promise.reject(new Error('away')));
+  await expect(left.unplug('sk-vm1')).rejects.toThrow('away');
+  answer(Promise.resolve());
+  back();
+  await left.settled('sk-vm1');
+  back();
+  expect(tried).toEqual(['sk-vm1', 'sk-vm1']);
+});
+
+test('a port that a new sink is about to use is left alone when the host is back', async () => {
+  const { left, tried, answer, back } = world();
+  answer(Promise.reject(new Error('away')));
+  await expect(left.unplug('sk-vm1')).rejects.toThrow('away');
+  await left.settled('sk-vm1');
+  back();
+  expect(tried).toEqual(['sk-vm1']);
+});
+
+test('a new sink waits for the end of its port’s unplugging', async () => {
+  const { left, answer } = world();
+  const unplugging = Promise.withResolvers<void>();
+  answer(unplugging.promise);
+  const order: string[] = [];
+  const done = left.unplug('sk-vm1').then(() => order.push('unplugged'));
+  const settled = left.settled('sk-vm1').then(() => order.push('settled'));
+  unplugging.resolve();
+  await Promise.all([done, settled]);
+  expect(order).toEqual(['unplugged', 'settled']);
+});
