@@ -1,10 +1,9 @@
 /** The tree of commands. Exit codes are those of common/errors.ts; docs/cli.md has a line for each of both. */
-import { readFileSync } from 'node:fs';
-import { join } from 'node:path';
 import { Command } from 'commander';
 import { ERRORS } from '../../common/errors.ts';
 import { addIdleCommands } from '../idle/cli.ts';
 import { addInitCommand } from '../init/cli.ts';
+import { packageVersion } from '../install/bundle.ts';
 import { addInstallCommands } from '../install/cli.ts';
 import { addCompletion } from './completion.ts';
 import { addDoctorCommand } from './doctor-command.ts';
@@ -41,9 +40,4 @@ export function program(): Command {
   addInitCommand(cli, fail);
   addCompletion(cli);
   return cli;
-}
-
-function packageVersion(): string {
-  const file = join(import.meta.dirname, '../../package.json');
-  return (JSON.parse(readFileSync(file, 'utf8')) as { version: string }).version;
 }
