@@ -30,7 +30,8 @@ export interface WorkingSetDeps {
 }
 
 const TIMEOUT_MS = 10_000;
-const EVICT_MS = 60_000;
+/** Of a large VM, on a host whose others wait for the disk: its pieces rest for long then. */
+const EVICT_MS = 300_000;
 
 export function workingSet({ vm, host, cgroup, program, runDir, log }: WorkingSetDeps): WorkingSet {
   /** The processes of the record; a VM that has been started anew has others. */
