@@ -2,7 +2,7 @@
  * Suspend-to-swap: the host gets most of the VM's memory back, and the VM wakes lazily, page by page.
  *
  *   balloon over what the guest can spare → squeeze the cgroup to 10 MB → lift → rehearsal and dummy restore (bring back
- *   just the pages that a wake needs) → balloon over what that freed → pause → trim to 140 MiB
+ *   just the pages that a wake needs) → balloon over what that freed → pause → trim to 128 MiB
  *
  * The trim is ours, not the paper's: a slow dummy restore brings back more than the wake will use. Reclaim takes what was
  * used longest ago, so the wake's pages stay. What went out all the same is read at the wake in one go (working-set.ts).
@@ -38,9 +38,9 @@ const FLOOR_BYTES = 10 * 1024 * 1024;
 /** Less is not worth the cgroup's long search. */
 const EVICTED_BYTES = 24 * 1024 * 1024;
 /** What a VM may keep asleep, QEMU's own and its libraries included. */
-const ASLEEP_BYTES = 140 * 1024 * 1024;
+const ASLEEP_BYTES = 128 * 1024 * 1024;
 /** What the cgroup gives back first may be nobody's (pages that are in swap already): then once more. */
-const TRIMS = 3;
+const TRIMS = 10;
 
 export function suspendToSwap(deps: SuspendToSwapDeps): SwitchOff {
   return {
