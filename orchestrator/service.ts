@@ -23,7 +23,7 @@ import { Fleet } from './registry/fleet.ts';
 import { registryRoutes } from './registry/routes.ts';
 import { type Journal, type JournalRecord, openJournal } from './saga/journal.ts';
 import { RETENTION } from './saga/journal-pruning.ts';
-import type { Move } from './vm/driver.ts';
+import type { Move } from './vm/driver-deps.ts';
 import { receiverRoutes, startReceivers } from './webhooks/receivers.ts';
 import { webhookRoutes } from './webhooks/routes.ts';
 import { vetoOf } from './webhooks/veto.ts';

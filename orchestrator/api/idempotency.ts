@@ -6,7 +6,7 @@
 import { createHash } from 'node:crypto';
 import { SeamlessError } from '../../common/errors.ts';
 import type { Journal } from '../saga/journal.ts';
-import type { RequestNote } from '../vm/driver.ts';
+import type { RequestNote } from '../vm/driver-deps.ts';
 
 export interface Answer {
   already: boolean;

@@ -12,7 +12,7 @@
 import { asSeamlessError, SeamlessError } from '../../common/errors.ts';
 import type { Log } from '../../common/log.ts';
 import type { Journal } from '../saga/journal.ts';
-import type { Move } from '../vm/driver.ts';
+import type { Move } from '../vm/driver-deps.ts';
 import type { PlannedCause, VmState } from '../vm/state.ts';
 import { plannedWake } from '../vm/wake.ts';
 import { Asking, pause } from './asking.ts';

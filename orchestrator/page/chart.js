@@ -55,7 +55,7 @@ export function draw(into, points, operations = []) {
   const axis = document.createElement('div');
   axis.className = 'axis';
   const highest = Math.max(...points.map(([, bytes]) => bytes));
-  for (const text of [clock(from), `most ${bytesText(highest)} · marks: wakes above, parks below`, 'now']) {
+  for (const text of [clock(from), `most ${bytesText(highest)}`, 'now']) {
     axis.append(Object.assign(document.createElement('span'), { textContent: text }));
   }
   into.replaceChildren(svg, axis);

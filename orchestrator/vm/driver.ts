@@ -11,83 +11,22 @@ import { asSeamlessError, type ErrorBody, SeamlessError } from '../../common/err
 import type { Log } from '../../common/log.ts';
 import type { SinkStatus } from '../../sink-agent/api.ts';
 import type { HostLoss } from '../host/reachability.ts';
-import type { SagaDefinition, SagaOutcome } from '../saga/definition.ts';
+import type { SagaOutcome } from '../saga/definition.ts';
 import { createSaga, runSaga } from '../saga/engine.ts';
-import type { Journal, NewRecord } from '../saga/journal.ts';
+import type { NewRecord } from '../saga/journal.ts';
 import type { ParkState } from '../sagas/park.ts';
 import type { Held } from '../sagas/ports.ts';
 import type { UnparkState } from '../sagas/unpark.ts';
 import { decide } from './admission.ts';
+import type { DriverDeps, Move, Reply, RequestNote } from './driver-deps.ts';
 import { parkEvent, unparkEvent } from './outcome.ts';
 import { type OutsideChange, OutsideNotes, outsideLine } from './outside-change.ts';
+import { requestRecords, stateRecord, wakeRecord } from './records.ts';
 import { recoveredState } from './recovered-state.ts';
-import { type ParkCause, type Parked, transition, type VmEvent, type VmState, type Wake } from './state.ts';
+import { SinkForgetting } from './sink-forgetting.ts';
+import { type ParkCause, transition, type VmEvent, type VmState, type Wake } from './state.ts';
 import { askedWake, heldWake, manualWake, sinkWake } from './wake.ts';
 import { WakeRetry } from './wake-retry.ts';
-import type { WakeWatch } from './wake-watch.ts';
-
-export interface DriverDeps {
-  vm: string;
-  journal: Journal;
-  log: Log;
-  park: SagaDefinition<ParkState>;
-  unpark: SagaDefinition<UnparkState>;
-  /** What waits at the VM’s port. */
-  held(): Promise<Held>;
-  /** What the sink agent says of the VM’s sink. */
-  sink(): Promise<SinkStatus | null>;
-  /** Puts the flows of a parked VM back, after its bridges have forgotten them. */
-  reassert(parked: Parked): Promise<void>;
-  /** Its QEMU has gone: a wake would only disturb the sink. */
-  hypervisorLost(): boolean;
-  /** Set while its host can’t be reached: it is not parked, and a wake waits. */
-  hostLost(): HostLoss | null;
-  /** The same of its sink server: it is not parked. */
-  sinkHostLost(): HostLoss | null;
-  /** Judges each wake by what the VM does afterwards. */
-  watch: Pick<WakeWatch, 'begin' | 'resume' | 'leave' | 'stop'>;
-  /** Where others may change it: suspend, move or delete it. */
-  outside?: OutsideDeps | undefined;
-  /** Told of each new state, after it is durable. */
-  onMove?(move: Move): void;
-  /** The journal can’t be written, or the engine has a defect: the process must end and recover. */
-  onFatal(error: unknown): void;
-}
-
-export interface OutsideDeps {
-  /** What names the VM there: Nova’s id of its server. */
-  id: string;
-  /** What its host is called there. */
-  home: string;
-  /** Whether it has been deleted for good; throws when nobody can say. */
-  isGone(): Promise<boolean>;
-  /** Destroys the sink of a VM that is gone, and what leads to it. Ensures. */
-  forget(sinkPort: string | null): Promise<void>;
-}
-
-/** The VM has come into another state. */
-export interface Move {
-  state: VmState['kind'];
-  /** Of a wake, and of a park that was taken back: who wanted the VM; null when nobody did. */
-  cause: Wake['cause'] | 'use' | null;
-  /** Of a park that was taken back: what was in its way. */
-  error: ErrorBody | null;
-}
-
-export interface Reply {
-  already: boolean;
-  /** Where the request’s fate can be followed; null when there is nothing to do. */
-  operation: string | null;
-}
-
-/** What makes a request known again; written with the operation that it begins. */
-export interface RequestNote {
-  key: string;
-  what: string;
-}
-
-/** Milliseconds until a sink that could not be destroyed is tried again. */
-const FORGET_AGAIN_MS = 30_000;
 
 export class VmDriver {
   readonly #deps: DriverDeps;
@@ -103,12 +42,13 @@ export class VmDriver {
   #running: Promise<void> = Promise.resolve();
   #stopped = false;
   readonly #outside: OutsideNotes | null;
-  #forgetting: NodeJS.Timeout | undefined;
+  readonly #forgetting: SinkForgetting | null;
 
   constructor(deps: DriverDeps) {
     this.#deps = deps;
     this.#log = deps.log.with({ vmId: deps.vm });
     this.#outside = deps.outside ? new OutsideNotes(deps.journal, deps.vm, deps.outside) : null;
+    this.#forgetting = deps.outside ? new SinkForgetting(deps.outside, this.#log) : null;
   }
 
   get name(): string {
@@ -295,7 +235,7 @@ export class VmDriver {
     this.#stopped = true;
     this.#deps.watch.stop();
     this.#retry.cancel();
-    clearTimeout(this.#forgetting);
+    this.#forgetting?.stop();
   }
 
   #sinkOwns(): boolean {
@@ -311,7 +251,7 @@ export class VmDriver {
   #wakeLater(wake: Wake): void {
     if (this.#pendingWake === null) {
       this.#pendingWake = wake;
-      this.#deps.journal.append([this.#wakeRecord(wake, null)]);
+      this.#deps.journal.append([wakeRecord(this.name, wake, null)]);
     }
     this.#takenBackFor = this.#pendingWake.cause;
     this.#wanted.abort();
@@ -327,7 +267,7 @@ export class VmDriver {
     if (next.kind !== 'unparking') throw new SeamlessError('INTERNAL', 'Expected to be unparking');
     const { imageId: parkImageId, ...parked } = next.parked;
     const input: UnparkState = { imageId: operation, parkImageId, ...parked, wake };
-    const before = isRecorded ? [] : [this.#wakeRecord(wake, operation)];
+    const before = isRecorded ? [] : [wakeRecord(this.name, wake, operation)];
     this.#begin('unpark', operation, event, input, { before, note, cause: wake.cause });
     return operation;
   }
@@ -349,7 +289,13 @@ export class VmDriver {
     createSaga(
       journal,
       { id: operation, vm, definition, input },
-      { before, after: [this.#stateRecord(next), ...this.#requestRecords(note, operation)] },
+      {
+        before,
+        after: [
+          stateRecord(this.name, this.#state.kind, next),
+          ...requestRecords(this.name, note, operation),
+        ],
+      },
     );
     this.#enter(next, cause);
     this.#run(definition, operation, 'fresh');
@@ -428,20 +374,10 @@ export class VmDriver {
     this.#forgetSink();
   }
 
-  /** Tried until it is done: the VM will not come back for what is in its sink. */
   #forgetSink(): void {
-    const { outside } = this.#deps;
     const state = this.#state;
-    if (this.#stopped || !outside || state.kind !== 'gone') return;
-    outside.forget(state.sinkPort).then(
-      () => {
-        if (!this.#stopped) this.#apply({ type: 'sinkForgotten' });
-      },
-      (error) => {
-        this.#log.warn('gone.sinkLeft', { error });
-        this.#forgetting = setTimeout(() => this.#forgetSink(), FORGET_AGAIN_MS).unref();
-      },
-    );
+    if (this.#stopped || state.kind !== 'gone') return;
+    this.#forgetting?.forget(state.sinkPort, () => this.#apply({ type: 'sinkForgotten' }));
   }
 
   #settleAfterPark(result: Reply | SeamlessError): void {
@@ -453,7 +389,7 @@ export class VmDriver {
 
   #apply(event: VmEvent, cause: Move['cause'] = null, error: ErrorBody | null = null): void {
     const next = transition(this.#state, event);
-    this.#deps.journal.append([this.#stateRecord(next)]);
+    this.#deps.journal.append([stateRecord(this.name, this.#state.kind, next)]);
     this.#enter(next, cause, error);
   }
 
@@ -463,18 +399,6 @@ export class VmDriver {
     this.#since = Date.now();
     this.#log.info('vm.state', { from, to: next.kind });
     if (next.kind !== from) this.#deps.onMove?.({ state: next.kind, cause, error });
-  }
-
-  #stateRecord(state: VmState) {
-    return { vm: this.#deps.vm, event: 'vmState' as const, body: { from: this.#state.kind, state } };
-  }
-
-  #wakeRecord(wake: Wake, operation: string | null): NewRecord {
-    return { vm: this.#deps.vm, event: 'wake', body: { ...wake, operation } };
-  }
-
-  #requestRecords(note: RequestNote | undefined, operation: string): NewRecord[] {
-    return note ? [{ vm: this.#deps.vm, saga: operation, event: 'request', body: note }] : [];
   }
 
   #operation(): string | null {

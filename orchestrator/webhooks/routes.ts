@@ -15,7 +15,7 @@ import { followers } from '../openstack/follow.ts';
 import { readSecret } from '../openstack/openstack-config.ts';
 import { ownRequests } from '../openstack/own-requests.ts';
 import type { Journal } from '../saga/journal.ts';
-import type { RequestNote } from '../vm/driver.ts';
+import type { RequestNote } from '../vm/driver-deps.ts';
 import { askedWake } from '../vm/wake.ts';
 import { type Action, type Alarm, AlarmBody, serverOf, wantedAction } from './alarm.ts';
 import { novaBridge } from './nova-bridge.ts';

@@ -9,7 +9,7 @@ import { BUILT_IN } from '../../../../orchestrator/idle/policy/policy.ts';
 import { SpareMemory } from '../../../../orchestrator/idle/spare-memory.ts';
 import type { Attended } from '../../../../orchestrator/idle/watched.ts';
 import { type Journal, openJournal } from '../../../../orchestrator/saga/journal.ts';
-import type { Move } from '../../../../orchestrator/vm/driver.ts';
+import type { Move } from '../../../../orchestrator/vm/driver-deps.ts';
 import type { ParkCause, VmState, Wake } from '../../../../orchestrator/vm/state.ts';
 import { temporaryFolder } from '../saga/suite.ts';
 

@@ -1,6 +1,6 @@
 import { expect, onTestFinished, test } from 'vitest';
 import { openJournal } from '../../../../orchestrator/saga/journal.ts';
-import type { OutsideDeps } from '../../../../orchestrator/vm/driver.ts';
+import type { OutsideDeps } from '../../../../orchestrator/vm/driver-deps.ts';
 import { marksAfter, type OutsideChange } from '../../../../orchestrator/vm/outside-change.ts';
 import { World } from '../sagas/world.ts';
 import { type Driven, drive } from './driven.ts';
