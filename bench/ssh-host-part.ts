@@ -3,7 +3,7 @@
  * release, by local and by ssh transports in turn, so that what else the machine does falls on both alike. Two real switches, a
  * real packet buffer, a memory cgroup and a QMP socket: a native lab without services. `bench/ssh-transport.ts` has whole wakes.
  *
- *   SEAMLESS_LAB=b node bench/ssh-host-part.ts [--template NAME] [--rounds N]
+ *   SEAMLESS_LAB=b node bench/ssh-host-part.ts [--template NAME] [--rounds N] [--json]
  */
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
@@ -25,12 +25,21 @@ import { Redirect } from '../ovs/redirect.ts';
 import { cacheDirectory } from '../template/store.ts';
 
 type Kind = 'local' | 'ssh';
+/** Milliseconds. */
+export interface HostPartRow {
+  /** `all`: their sum, of each round. */
+  step: string;
+  p50: Record<Kind, number>;
+  p10: Record<Kind, number>;
+}
+
 type Transports = Record<SwitchHost, TransportConfig>;
 
 const { values } = parseArgs({
   options: {
     template: { type: 'string', default: 'default' },
     rounds: { type: 'string', default: '200' },
+    json: { type: 'boolean', default: false },
     /** The measuring process itself, in the orchestrator's namespace: the transports of each kind. */
     measure: { type: 'string' },
   },
@@ -91,20 +100,29 @@ async function measure(transports: Record<Kind, Transports>): Promise<void> {
   }
   await ways.local.close();
   await ways.ssh.close();
-  // The fastest tenth says what it costs on a machine that does nothing else.
+  const rows = rowsOf(times);
+  if (values.json)
+    return void process.stdout.write(`${JSON.stringify({ rounds: Number(values.rounds), rows })}\n`);
   process.stdout.write(
     `milliseconds, ${values.rounds} rounds             median: local     ssh    more   p10: local     ssh    more\n`,
   );
-  const total = { local: sums(times.local), ssh: sums(times.ssh) };
-  for (const name of [...Object.keys(times.local), 'all']) {
-    const cells = [0.5, 0.1].map((part) => {
-      const of = (kind: Kind) => quantile((name === 'all' ? total[kind] : times[kind][name]) ?? [], part);
-      return [of('local'), of('ssh'), of('ssh') - of('local')]
-        .map((ms) => ms.toFixed(2).padStart(8))
-        .join('');
-    });
-    process.stdout.write(`${name.padEnd(32)}${cells.map((cell) => cell.padStart(28)).join('')}\n`);
+  for (const { step, p50, p10 } of rows) {
+    const cells = [p50, p10].map(({ local, ssh }) =>
+      [local, ssh, ssh - local].map((ms) => ms.toFixed(2).padStart(8)).join(''),
+    );
+    process.stdout.write(`${step.padEnd(32)}${cells.map((cell) => cell.padStart(28)).join('')}\n`);
   }
+}
+
+/** One per step, and one for all together. The fastest tenth says what it costs on a machine that does nothing else. */
+function rowsOf(times: Record<Kind, Record<string, number[]>>): HostPartRow[] {
+  const total = { local: sums(times.local), ssh: sums(times.ssh) };
+  return [...Object.keys(times.local), 'all'].map((step) => {
+    const of = (kind: Kind, part: number) =>
+      quantile((step === 'all' ? total[kind] : times[kind][step]) ?? [], part);
+    const both = (part: number) => ({ local: of('local', part), ssh: of('ssh', part) });
+    return { step, p50: both(0.5), p10: both(0.1) };
+  });
 }
 
 /** The steps of a wake that ask a host, in their order, with the orchestrator's own code. */

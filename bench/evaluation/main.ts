@@ -10,6 +10,7 @@ import { filterCost, idleScale, neighbour, surface } from './others.ts';
 import { writePage } from './page.ts';
 import { PARTS, type Part, type Result, thisMachine, writeResult } from './results.ts';
 import { sinkRuntimes } from './runtimes.ts';
+import { sshCost } from './ssh.ts';
 import { switchCosts } from './switch.ts';
 import { table31 } from './table-3.1.ts';
 import { table31Qemu } from './table-3.1-qemu.ts';
@@ -37,6 +38,7 @@ const MEASURE: Record<Part, (request: Request) => Promise<Measured>> = {
   'figure-3.2': (request) => figure32(request),
   'figure-3.3': (request) => figure33(request),
   'sink-memory': ({ quick }) => sinkRuntimes(quick),
+  ssh: ({ quick }) => sshCost(quick),
   neighbour: ({ quick }) => neighbour(quick),
   switch: ({ quick }) => switchCosts(quick),
   filter: ({ quick }) => filterCost(quick),
@@ -96,7 +98,8 @@ async function measure(part: Part, request: Request): Promise<Result> {
 }
 
 function templatesOf(parts: readonly Part[], only: readonly string[]): string[] {
-  const isBare = (part: Part) => IN_QEMU.includes(part) && only.every((key) => key === 'openssh');
+  const isBare = (part: Part) =>
+    part === 'ssh' || (IN_QEMU.includes(part) && only.every((key) => key === 'openssh'));
   const isAny = (kind: (part: Part) => boolean) => parts.some((part) => !NO_BED.includes(part) && kind(part));
   return [...(isAny((part) => !isBare(part)) ? [TEMPLATE] : []), ...(isAny(isBare) ? [BARE_TEMPLATE] : [])];
 }

@@ -9,6 +9,7 @@ import { renderFigure33 } from './page/figure-3.3.ts';
 import { renderFilter, renderIdleScale, renderNeighbour } from './page/others.ts';
 import { renderRuntimes } from './page/runtimes.ts';
 import { renderFigure31, renderTable32 } from './page/sizes.ts';
+import { renderSsh } from './page/ssh.ts';
 import { renderSurface } from './page/surface.ts';
 import { renderSwitch } from './page/switch.ts';
 import { renderTable31, renderTable31Qemu } from './page/table-3.1.ts';
@@ -35,6 +36,7 @@ const RENDER: Record<Part, Renderer> = {
   'table-3.2': renderTable32,
   'figure-3.3': renderFigure33,
   'sink-memory': renderRuntimes,
+  ssh: renderSsh,
   neighbour: renderNeighbour,
   switch: renderSwitch,
   filter: renderFilter,

@@ -13,6 +13,7 @@ export const PARTS = [
   'neighbour',
   'switch',
   'sink-memory',
+  'ssh',
   'filter',
   'idle-scale',
   'api',
