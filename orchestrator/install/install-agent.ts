@@ -76,6 +76,7 @@ async function look(host: HostTransport, role: AgentRole): Promise<string | null
       ? []
       : [`glibc ${LIBC.join('.')} or later (Debian 12), got ${facts.get('libc') ?? 'none'}`]),
     ...(role === 'vm-agent' && !facts.get('criu') ? ['criu 4.2 or later'] : []),
+    ...(role === 'sink-agent' ? (facts.get('lacks') ?? '').split(',').filter(Boolean) : []),
   ];
   if (missing.length > 0)
     throw new SeamlessError('PREREQUISITE_MISSING', `Expected on ${host.name}: ${missing.join('; ')}`);
@@ -139,6 +140,12 @@ echo "machine $(uname -m)"
 echo "libc $(getconf GNU_LIBC_VERSION 2>/dev/null | cut -d' ' -f2)"
 [ -d /run/systemd/system ] && echo "systemd yes"
 command -v criu >/dev/null && echo "criu yes"
+lacks=
+for command in ip:iproute2 iptables-restore:iptables ethtool:ethtool; do
+  command -v "\${command%:*}" >/dev/null || lacks=$lacks\${command#*:},
+done
+ldconfig -p | grep -qF libnetfilter_queue.so.1 || lacks=\${lacks}libnetfilter-queue1
+echo "lacks $lacks"
 [ -L "$0/current" ] && echo "version $(basename "$(readlink "$0/current")")"
 true`;
 
@@ -178,8 +185,11 @@ systemctl daemon-reload
 systemctl enable --quiet "$2"
 systemctl restart "$2"`;
 
-/** The one before stays, to go back to. */
+/** The one before stays, to go back to, and so does each whose programs are mounted in a sink that it has made. */
 const FORGET = `
+mounted=$(cat /proc/[0-9]*/mountinfo 2>/dev/null | grep -o "/$(basename "$0")/[^/ ]*/" | sort -u)
 for version in "$0"/*; do
-  case $(basename "$version") in current|"$1"|"$2") ;; *) rm -rf "$version" ;; esac
+  name=$(basename "$version")
+  case $name in current|"$1"|"$2") continue ;; esac
+  case $mounted in *"/$name/"*) ;; *) rm -rf "$version" ;; esac
 done`;

@@ -32,7 +32,7 @@ mount --bind "$gate" run/seamless-sink/gate
 : > run/seamless-sink/limits.so
 mount --bind "$limits" run/seamless-sink/limits.so
 
-printf %s "$hostname" > /proc/sys/kernel/hostname
+printf %s "$hostname" > proc/sys/kernel/hostname # not the host’s /proc, which may be read-only in a container
 pivot_root . .
 umount -l .
 cd /

@@ -18,7 +18,7 @@ const stage = sharedStage({ native: true, workloadMiB: 16, sampleMs: NATIVE.samp
 
 async function sample(): Promise<GuestSample> {
   const lab = planLab(process.env['SEAMLESS_LAB'], cacheDirectory(process.env));
-  const there = ['10.78.0.11', '7443', join(lab.runDirectory, 'pki'), stage().vm];
+  const there = ['10.78.0.11', '7443', join(lab.runDirectory, 'pki'), `vm-agent:${stage().vm}`];
   const program = [process.execPath, AGENT_CALL, ...there, 'sample', '{"programs":[]}'];
   const { stdout } = await exec(['nsenter', `--net=${namespacePath(lab, 'mgmt')}`, '--', ...program]);
   return (JSON.parse(stdout) as { result: GuestSample }).result;

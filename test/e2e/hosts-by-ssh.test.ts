@@ -7,14 +7,11 @@ import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
 import { takeDown } from '../../lab/down.ts';
-
-import { orchestratorConfigPath } from '../../lab/services.ts';
 import type { Config } from '../../orchestrator/config.ts';
 import type { Finding } from '../../orchestrator/doctor/finding.ts';
-import type { Installed } from '../../orchestrator/install/install-agent.ts';
 import { type Answer, awaitState, configure, kill, onHost, seamless, show, start } from './fixtures/admin.ts';
 import { cut, mend } from './fixtures/host-faults.ts';
-import { planOwnLab, SOURCE, startVm1 } from './fixtures/native-lab.ts';
+import { planOwnLab, startVm1 } from './fixtures/native-lab.ts';
 import { say } from './fixtures/shared-stage.ts';
 
 const lab = planOwnLab('byssh');
@@ -165,25 +162,6 @@ test('a wrong host key: a park is refused and says which, and the VM is untouche
   await park();
   expect(await knock()).toBe('SSH-2.0');
 }, 120_000);
-
-test('agents are installed by ssh: enrolled, running, answering; a second time over themselves, and the VM is parked with them', async () => {
-  const ssh = (name: string) => join(lab.runDirectory, 'ssh', name);
-  const hostKey = (await readFile(ssh('host-vm1.pub'), 'utf8')).trim();
-  const install = async (role: 'sink' | 'vm', name: string, port: number) => {
-    const how = ['--host-key', hostKey, '--key', ssh('id_ed25519'), '--config', orchestratorConfigPath(lab)];
-    const place = ['ssh://root@10.78.0.11', '--agent', `10.78.0.11:${port}`];
-    const cli = [process.execPath, join(SOURCE, 'orchestrator/cli/main.ts'), role, 'install', name];
-    return JSON.parse(await onHost('mgmt', ...cli, ...place, ...how, '--json')) as Installed;
-  };
-  const first = await install('vm', 'vm1', 7443);
-  expect(first.former).toBeNull();
-  expect(await install('vm', 'vm1', 7443)).toEqual({ ...first, former: first.version });
-  await park();
-  expect(await knock()).toBe('SSH-2.0');
-  await awaitState('vm1', 'awake', 20_000);
-  // A VM stands for the machine of a sink server here: what is tried is that its agent starts and proves who it is.
-  expect(await install('sink', 'sink2', 7444)).toMatchObject({ former: null });
-}, 300_000);
 
 async function park(): Promise<void> {
   await awaitState('vm1', 'awake', 30_000);
