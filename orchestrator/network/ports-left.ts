@@ -26,9 +26,13 @@ export function portsLeft(host: Pick<HostLink, 'onUp'>, unplug: (port: string) =
     underWay.set(port, done);
     return doing;
   };
+  /** One that is under way may still fail of the loss; one that fails after it is tried when the host is back the next time. */
+  const again = async (port: string): Promise<void> => {
+    await underWay.get(port);
+    if (left.has(port)) await attempt(port).catch(() => {});
+  };
   host.onUp(() => {
-    // One that fails is tried when the host is back the next time.
-    for (const port of left) if (!underWay.has(port)) attempt(port).catch(() => {});
+    for (const port of left) void again(port);
   });
   return {
     unplug: attempt,

@@ -27,8 +27,10 @@ test('a port that could not be unplugged is unplugged once its host is back', as
   await expect(left.unplug('sk-vm1')).rejects.toThrow('away');
   answer(Promise.resolve());
   back();
+  await expect.poll(() => tried).toHaveLength(2);
   await left.settled('sk-vm1');
   back();
+  await left.settled('sk-vm1');
   expect(tried).toEqual(['sk-vm1', 'sk-vm1']);
 });
 
@@ -51,4 +53,16 @@ test('a new sink waits for the end of its port’s unplugging', async () => {
   unplugging.resolve();
   await Promise.all([done, settled]);
   expect(order).toEqual(['unplugged', 'settled']);
+});
+
+test('one that fails of the loss only when the host is back is tried again at once', async () => {
+  const { left, tried, answer, back } = world();
+  const unplugging = Promise.withResolvers<void>();
+  answer(unplugging.promise);
+  const done = left.unplug('sk-vm1').catch((error: Error) => error.message);
+  back();
+  answer(Promise.resolve());
+  unplugging.reject(new Error('lost'));
+  expect(await done).toBe('lost');
+  await expect.poll(() => tried).toEqual(['sk-vm1', 'sk-vm1']);
 });
