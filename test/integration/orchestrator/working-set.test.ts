@@ -82,7 +82,11 @@ test('what was in use is read from swap at once, and faulted in hardly at all', 
     return majorFaults() - before;
   };
   await touch();
+  const other = spawn('sh', ['-c', 'echo $$ >"$0/cgroup.procs" && exec sleep 100', path]);
+  await vi.waitUntil(async () => (await cgroup.processes()).length === 2, { timeout: 5000, interval: 10 });
   await set.record();
+  other.kill(); // one that has ended meanwhile spoils nothing
+  await once(other, 'exit');
   const without = await faultsOf(false);
   expect(without).toBeGreaterThan(100);
   expect(await faultsOf(true)).toBeLessThan(without / 3);
