@@ -144,6 +144,8 @@ static void flush(struct batch *batch)
 	while (next < end) {
 		/* At most 2 GiB a call, and it ends at a range whose mapping is gone or can't be advised on: that one is passed over. */
 		ssize_t done = syscall(SYS_process_madvise, batch->pidfd, next, (size_t)(end - next), batch->advice, 0);
+		if (done < 0 && (errno == ENOSYS || errno == EPERM))
+			fail("process_madvise");
 		if (done <= 0) {
 			batch->refused++;
 			next++;
