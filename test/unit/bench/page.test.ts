@@ -59,6 +59,32 @@ test('a row stands beside the paper’s, is judged against what was to be reache
   expect(plots['table-3.1.svg']).toContain('<svg');
 });
 
+test('from swap is judged against from RAM on the same bed, and each bed is drawn by itself', () => {
+  const row = (bed: string, method: string, ms: number, dummyRestore = true) => ({
+    ...{ application: 'OpenSSH', bed, memoryMiB: 2048, method, dummyRestore, prefetch: true, responseMs: ms },
+    ...{ residentMiB: 128, spread: { median: ms, min: ms, max: ms, runs: 1 } },
+  });
+  const rows = [
+    ...[row('native', 'ram', 100), row('native', 'swap', 119), row('native', 'swap', 300, false)],
+    ...[row('qemu', 'ram', 1000), row('qemu', 'disk', 9000), row('qemu', 'swap', 1300)],
+  ];
+  const { page, plots } = renderPage({ 'figure-3.1': result('figure-3.1', rows) });
+  expect(page).toContain('native 2048 MiB 1.19 (reached), qemu 2048 MiB 1.30 (**not reached**)');
+  expect(page).toContain('| OpenSSH | qemu | 2048 | suspend-to-disk | 9000 (9000–9000) | 128 | 1 |');
+  expect(Object.keys(plots)).toEqual(['figure-3.1-native.svg', 'figure-3.1-qemu.svg']);
+});
+
+test('a neighbour is judged by what it feels of the way that is ours', () => {
+  const row = (how: string, ratio: number) => ({
+    ...{ how, kind: 'commit', p50Ms: 1, p99Ms: ratio, maxMs: 9, undisturbedP99Ms: 1, requests: 100, ratio },
+    ...{ seconds: 5, leftMiB: 3 },
+  });
+  const told = { ...result('neighbour', [row('full speed', 9), row('madvise', 1.5)]), mib: 4096, goal: 2 };
+  const { page } = renderPage({ neighbour: told });
+  expect(page).toContain('at most 2 times its undisturbed one: reached');
+  expect(page).toContain('| MADV_PAGEOUT, ours | commit | 1 | 1.5 | 9 | 1 | 1.50 | 5 | 3 |');
+});
+
 test('docs/performance.md is what the results in bench/results make of page.md', () => {
   const { page, plots } = renderPage(Object.fromEntries(PARTS.map((part) => [part, readResult(part)])));
   expect(readFileSync(join(DOCS, 'performance.md'), 'utf8')).toBe(page);
