@@ -1,4 +1,5 @@
 /** The checks of one host: as a hypervisor, as a sink server, or both. */
+import { datapathOf } from '../../ovs/ovsdb/ports.ts';
 import type { HostConfig } from '../config.ts';
 import type { HostLink } from '../network/host-link.ts';
 import { asked, type Check } from './finding.ts';
@@ -49,8 +50,8 @@ export async function examineHost(config: HostConfig, link: HostLink, roles: Rol
       return config.openflowSocket;
     }),
     asked('OVSDB', start, async () => {
-      await link.ovsdb();
-      return config.ovsdbSocket;
+      const datapath = await datapathOf(await link.ovsdb(), config.bridge);
+      return `${config.ovsdbSocket}, ${datapath} datapath`;
     }),
     asked('switch control', start, async () => {
       const path = await link.switchControl();

@@ -57,6 +57,14 @@ export async function portExists(ovsdb: OvsdbConnection, bridge: string, port: s
   return (await bridgeOfPort(ovsdb, bridge, port)) === bridge;
 }
 
+/** Where the switch forwards what is for `bridge`: in the kernel or by itself. */
+export async function datapathOf(ovsdb: OvsdbConnection, bridge: string): Promise<'kernel' | 'userspace'> {
+  const [found] = await ovsdb.transact([
+    { op: 'select', table: 'Bridge', where: named(bridge), columns: ['datapath_type'] },
+  ]);
+  return found?.rows?.[0]?.datapath_type === 'netdev' ? 'userspace' : 'kernel'; // `system`, or nothing
+}
+
 /** The bridge that has `port`; throws when `bridge`, on which it is looked for, does not exist. */
 async function bridgeOfPort(
   ovsdb: OvsdbConnection,
