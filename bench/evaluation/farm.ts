@@ -117,7 +117,9 @@ async function memoryOf(cgroup: string): Promise<FarmMemory> {
   const stat = await readFile(join(cgroup, 'memory.stat'), 'utf8');
   const of = (key: string) => Number(new RegExp(`^total_${key} (\\d+)`, 'm').exec(stat)?.[1] ?? 0) / 2 ** 20;
   const kernelMiB = Number(await readFile(join(cgroup, 'memory.kmem.usage_in_bytes'), 'utf8')) / 2 ** 20;
-  const [anonymousMiB, imagesMiB, swappedMiB] = [of('rss'), of('shmem'), of('swap')];
+  // What has been written to swap and not been let go of is in memory still.
+  const anonymousMiB = of('rss') + of('swapcached');
+  const [imagesMiB, swappedMiB] = [of('shmem'), of('swap')];
   return { anonymousMiB, imagesMiB, kernelMiB, swappedMiB, totalMiB: anonymousMiB + imagesMiB + kernelMiB };
 }
 

@@ -6,6 +6,7 @@
  * The answer to a request at a closed port bears an ACK, and always leaves.
  */
 import { isIPv6 } from 'node:net';
+import { join } from 'node:path';
 import { exec } from '../../common/exec.ts';
 import type { TcpConnection } from '../../criu/manifest.ts';
 
@@ -42,13 +43,9 @@ export function silenceRules(lingering: readonly TcpConnection[], family: 4 | 6)
     );
 }
 
+/** Both families by one command: the agent's memory is large, and each start of one takes it milliseconds in which it does nothing else. */
 async function restoreRules(pid: number, rules: (family: 4 | 6) => string[]): Promise<void> {
-  const inside = ['nsenter', '--target', String(pid), '--net'] as const;
-  await Promise.all(
-    ([4, 6] as const).map((family) =>
-      exec([...inside, `${family === 4 ? 'ip' : 'ip6'}tables-restore`, '--wait', '--noflush'], {
-        input: `*filter\n${rules(family).join('\n')}\nCOMMIT\n`,
-      }),
-    ),
-  );
+  const [four, six] = ([4, 6] as const).map((family) => `*filter\n${rules(family).join('\n')}\nCOMMIT\n`);
+  const script = join(import.meta.dirname, '..', 'inside', 'restore-rules.sh');
+  await exec(['nsenter', '--target', String(pid), '--net', 'sh', script, four ?? '', six ?? '']);
 }

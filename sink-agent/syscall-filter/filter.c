@@ -180,8 +180,11 @@ static void shut_gate(struct filter *filter)
 
 void filter_rest(struct filter *filter)
 {
-	filter->resting = true;
-	resting_page_out(&filter->set);
+	if (filter->rest == REST_NONE)
+		resting_page_out(&filter->set);
+	else
+		resting_let_go(&filter->set);
+	filter->rest++;
 }
 
 int filter_freeze(struct filter *filter)
@@ -191,7 +194,7 @@ int filter_freeze(struct filter *filter)
 	filter->phase = PHASE_FROZEN;
 	int error = cgroup_freeze(filter->cgroup);
 	/* Whoever dumps them reads all of it. */
-	if (filter->resting)
+	if (filter->rest != REST_NONE)
 		resting_page_in(&filter->set);
 	if (!error)
 		error = quiesce_gather(filter, FREEZE_DEADLINE_MS);

@@ -30,7 +30,7 @@ struct filter {
 	struct process ended; /* the last process that ended by itself; pid -1: a thread of a process that lives on */
 	enum phase phase;
 	int rest_after_ms; /* from `go` on, after which the processes' memory is paged out; -1: never */
-	bool resting; /* it has been */
+	enum rest { REST_NONE, REST_PAGED_OUT, REST_LET_GO } rest; /* how far that is */
 };
 
 /* Freezes the cgroup, seizes every thread and waits until all are in a trace stop. Returns 0 or a negative errno. */
@@ -41,7 +41,7 @@ int filter_go(struct filter *filter);
 void filter_handle_stops(struct filter *filter);
 /* Takes what came for the gate and from connect checks. */
 void filter_handle_connections(struct filter *filter);
-/* Has the processes' memory paged out: they have come to rest. */
+/* The next step of paging the processes' memory out: they have come to rest. */
 void filter_rest(struct filter *filter);
 /* Freezes and detaches. A call that has not begun, or was interrupted, is run again by whoever thaws or restores. 0 or -errno. */
 int filter_freeze(struct filter *filter);

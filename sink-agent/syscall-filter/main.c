@@ -27,6 +27,9 @@
 #include <time.h>
 #include <unistd.h>
 
+/* In which what is paged out reaches the disk. */
+#define WRITTEN_MS 2000
+
 struct options {
 	const char *cgroup, *external_file;
 	const struct profile *profile;
@@ -149,16 +152,17 @@ static bool obey(struct filter *filter, struct input *input)
 	return input->used < sizeof(input->text) - 1;
 }
 
-/* Milliseconds until the processes' memory is paged out; -1: that has been done, or never will. */
+/* Milliseconds until the next step of paging the processes' memory out; -1: there is none. */
 static int rest_in(const struct filter *filter, const struct timespec *since)
 {
 	struct timespec now;
+	int after = filter->rest_after_ms + (filter->rest == REST_NONE ? 0 : WRITTEN_MS);
 
-	if (filter->resting || filter->rest_after_ms < 0)
+	if (filter->rest == REST_LET_GO || filter->rest_after_ms < 0)
 		return -1;
 	clock_gettime(CLOCK_MONOTONIC, &now);
 	long past = (now.tv_sec - since->tv_sec) * 1000 + (now.tv_nsec - since->tv_nsec) / 1000000;
-	return past < filter->rest_after_ms ? (int)(filter->rest_after_ms - past) : 0;
+	return past < after ? (int)(after - past) : 0;
 }
 
 static void serve(struct filter *filter, int guardian_pidfd)
@@ -175,7 +179,7 @@ static void serve(struct filter *filter, int guardian_pidfd)
 		int left = was_running ? rest_in(filter, &running_since) : -1;
 		if (left == 0)
 			filter_rest(filter);
-		if (poll(sources, sizeof(sources) / sizeof(sources[0]), left > 0 ? left : -1) < 0 && errno != EINTR)
+		if (poll(sources, sizeof(sources) / sizeof(sources[0]), left) < 0 && errno != EINTR)
 			break;
 		if (sources[0].revents)
 			go_on = !signals_tell_to_end(filter->child_events);

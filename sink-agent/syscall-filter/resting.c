@@ -22,17 +22,41 @@
 #define BATCH 512
 #define RANGES 256
 
+enum want { OUT, LET_GO, IN };
+
 struct advice {
 	const struct process *process;
-	int kind;
+	enum want want;
 	size_t page_size, count;
 	struct iovec ranges[RANGES];
 };
 
+/* Reads a byte of each page, which maps it. */
+static void touch(const struct advice *advice)
+{
+	char bytes[RANGES];
+
+	for (size_t i = 0; i < advice->count; i++) {
+		char *at = advice->ranges[i].iov_base;
+		for (size_t left = advice->ranges[i].iov_len / advice->page_size; left > 0;) {
+			struct iovec there[RANGES], here = { bytes, left < RANGES ? left : RANGES };
+			for (size_t page = 0; page < here.iov_len; page++, at += advice->page_size)
+				there[page] = (struct iovec){ at, 1 };
+			if (process_vm_readv(advice->process->pid, &here, 1, there, here.iov_len, 0) < 0)
+				break; /* gone; the advice is refused as well */
+			left -= here.iov_len;
+		}
+	}
+}
+
 static void flush(struct advice *advice)
 {
-	/* Refused for a mapping that is gone, or of a kind that can't be paged out: the next ones are asked for again with the next batch. */
-	if (advice->count && syscall(SYS_process_madvise, advice->process->pidfd, advice->ranges, advice->count, advice->kind, 0) < 0 &&
+	int kind = advice->want == IN ? MADV_WILLNEED : MADV_PAGEOUT;
+
+	if (advice->want == LET_GO)
+		touch(advice);
+	/* Refused for a mapping that is gone, or of a kind that can't be paged out. */
+	if (advice->count && syscall(SYS_process_madvise, advice->process->pidfd, advice->ranges, advice->count, kind, 0) < 0 &&
 	    errno != EINVAL && errno != ENOMEM && errno != ESRCH)
 		log_line("process_madvise of %d: %s", advice->process->inner_pid, strerror(errno));
 	advice->count = 0;
@@ -40,7 +64,7 @@ static void flush(struct advice *advice)
 
 static bool is_meant(const struct advice *advice, uint64_t entry)
 {
-	if (advice->kind == MADV_WILLNEED)
+	if (advice->want != OUT)
 		return entry & SWAPPED;
 	return (entry & PRESENT) && (entry & EXCLUSIVE) && !(entry & OF_A_FILE);
 }
@@ -76,9 +100,9 @@ static void advise_mapping(struct advice *advice, int pagemap, uint64_t from, ui
 	flush(advice);
 }
 
-static void advise(const struct process *process, int kind)
+static void advise(const struct process *process, enum want want)
 {
-	struct advice advice = { .process = process, .kind = kind, .page_size = (size_t)sysconf(_SC_PAGESIZE) };
+	struct advice advice = { .process = process, .want = want, .page_size = (size_t)sysconf(_SC_PAGESIZE) };
 	char path[64], line[512], permissions[5];
 	uint64_t from, to;
 
@@ -95,14 +119,23 @@ static void advise(const struct process *process, int kind)
 		close(pagemap);
 }
 
-void resting_page_out(const struct set *set)
+static void advise_all(const struct set *set, enum want want)
 {
 	for (const struct process *process = set->processes; process; process = process->next)
-		advise(process, MADV_PAGEOUT);
+		advise(process, want);
+}
+
+void resting_page_out(const struct set *set)
+{
+	advise_all(set, OUT);
+}
+
+void resting_let_go(const struct set *set)
+{
+	advise_all(set, LET_GO);
 }
 
 void resting_page_in(const struct set *set)
 {
-	for (const struct process *process = set->processes; process; process = process->next)
-		advise(process, MADV_WILLNEED);
+	advise_all(set, IN);
 }

@@ -10,6 +10,11 @@
 
 /* Asks the kernel to write what is in memory to swap. Processes go on; what they touch comes back by itself. */
 void resting_page_out(const struct set *set);
+/*
+ * To be called when that has been written: what is on its way to a disk stays in memory meanwhile, and afterwards until somebody
+ * is short of it. Maps it again and lets go of it, which writes nothing.
+ */
+void resting_let_go(const struct set *set);
 /* Asks the kernel to read what is in swap; does not wait for it. */
 void resting_page_in(const struct set *set);
 
