@@ -8,7 +8,7 @@
 import { linkSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { symlink } from 'node:fs/promises';
 import { join } from 'node:path';
-import { type ComparedRun, comparePages, pagesFile } from './page-digests.ts';
+import { type ComparedRun, comparePages, type Exec, pagesFile } from './page-digests.ts';
 import {
   encodePageMap,
   IN_PARENT,
@@ -28,6 +28,7 @@ export async function makeDelta(
   parent: string,
   trees: readonly string[],
   into: string,
+  exec: Exec,
 ): Promise<{ pages: number; sent: number }> {
   const thinned = trees.flatMap((tree) => {
     const folders = { from: join(image, tree), parent: join(parent, tree), to: join(into, tree) };
@@ -40,7 +41,7 @@ export async function makeDelta(
       linkSync(join(folders.from, name), join(folders.to, name));
     return processes;
   });
-  const marks = image === parent ? thinned.map(() => null) : await comparePages(thinned);
+  const marks = image === parent ? thinned.map(() => null) : await comparePages(thinned, exec);
   const total = { pages: 0, sent: 0 };
   for (const [index, process] of thinned.entries()) {
     const runs = runsLeft(process, marks[index] ?? null);

@@ -4,11 +4,17 @@
  */
 import { existsSync, readdirSync, rmSync } from 'node:fs';
 import { dirname, join, relative } from 'node:path';
-import { exec } from '../common/exec.ts';
+import type { ExecOptions, ExecResult } from '../common/exec.ts';
 
 /** `npm run build` makes it. */
 export const PAGE_DIGESTS_PROGRAM = join(import.meta.dirname, '../build/page-digests');
 const DEADLINE_MS = 60_000;
+
+/** common/exec.ts, or a quicker way. */
+export type Exec = (
+  argv: readonly [string, ...string[]],
+  options?: Pick<ExecOptions, 'input' | 'cwd' | 'timeoutMs'>,
+) => Promise<ExecResult>;
 
 /** Pages beside each other in a pages file, by their place in it. */
 export interface ComparedRun {
@@ -33,7 +39,7 @@ export const pagesFile = (id: number) => `pages-${id}.img`;
 const digestsFile = (id: number) => `pages-${id}.digests`;
 
 /** Leaves, of the image in `folder`, the digests of its pages in their place. Safe to repeat, also after a death in between. */
-export async function keepDigests(folder: string, trees: readonly string[]): Promise<void> {
+export async function keepDigests(folder: string, trees: readonly string[], exec: Exec): Promise<void> {
   const pages = trees.flatMap((tree) =>
     readdirSync(join(folder, tree)).flatMap((name) => {
       const id = /^pages-(\d+)\.img$/.exec(name)?.[1];
@@ -44,12 +50,13 @@ export async function keepDigests(folder: string, trees: readonly string[]): Pro
   await run(
     folder,
     pages.map(({ tree, id }) => note(folder, tree, id)),
+    exec,
   );
   for (const { tree, id } of pages) rmSync(join(tree, pagesFile(id)));
 }
 
 /** Which pages of each process are the other image's, in the order of its pages file; those that are not are written. */
-export async function comparePages(processes: readonly ComparedProcess[]): Promise<boolean[][]> {
+export async function comparePages(processes: readonly ComparedProcess[], exec: Exec): Promise<boolean[][]> {
   const [first] = processes;
   if (!first) return [];
   const base = dirname(dirname(first.from));
@@ -63,7 +70,7 @@ export async function comparePages(processes: readonly ComparedProcess[]): Promi
       '',
     ];
   });
-  const marks = (await run(base, lines)).split('\n');
+  const marks = (await run(base, lines, exec)).split('\n');
   return processes.map(({ runs }, at) => {
     const line = marks[at] ?? '';
     const expected = runs.reduce((sum, { pages }) => sum + pages, 0);
@@ -78,7 +85,7 @@ function note(base: string, tree: string, id: number): string {
 }
 
 /** In `folder`, so that the names it reads hold nothing but those of images, trees and CRIU's files. */
-async function run(folder: string, lines: readonly string[]): Promise<string> {
+async function run(folder: string, lines: readonly string[], exec: Exec): Promise<string> {
   const { stdout } = await exec([PAGE_DIGESTS_PROGRAM], {
     cwd: folder,
     input: `${lines.join('\n')}\n`,

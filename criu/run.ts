@@ -2,7 +2,7 @@
  * Runs CRIU. It needs descriptors of ours beside the usual three, which common/exec.ts does not offer; otherwise the same rules:
  * no shell, a deadline, and a failure that carries argv, exit or signal, and the end of CRIU's log.
  */
-import { type ChildProcess, type StdioOptions, spawn } from 'node:child_process';
+import { type StdioOptions, spawn } from 'node:child_process';
 import { readFile } from 'node:fs/promises';
 import type { Socket } from 'node:net';
 import { join } from 'node:path';
@@ -12,7 +12,6 @@ import { DUMP_LOG, RESTORE_LOG } from './arguments.ts';
 import type { Gate } from './gate.ts';
 
 export interface CriuRun {
-  pid: number;
   /** Resolves when CRIU exits 0; else rejects with `CHECKPOINT_FAILED` or `RESTORE_FAILED`. */
   done: Promise<void>;
   /** With a gate: resolves when CRIU waits for `decide`, all its work done but for the last step. Rejects as `done` does. */
@@ -33,7 +32,22 @@ export interface CriuOptions {
   gate?: Gate;
   /** Path of `LIMITS_LIBRARY` as `prefix` leads to it; unless told, as here. */
   limitsLibrary?: string;
+  /** Starts it by other means than a child of this process; it gets no descriptors then. */
+  launch?: Launch;
   timeoutMs?: number;
+}
+
+/** Runs a command to its end. Never rejects. */
+export type Launch = (
+  argv: readonly string[],
+  options: { env: Record<string, string>; timeoutMs: number },
+) => Promise<CommandEnd>;
+
+interface CommandEnd {
+  /** `null`: with status 0. */
+  problem: string | null;
+  timedOut: boolean;
+  stderr: string;
 }
 
 /** limits/limits.c, preloaded into every dump; `npm run build` makes it. */
@@ -64,13 +78,13 @@ export function startCriu(args: readonly string[], folder: string, options: Criu
   // Set by env(1) where the path is another than here; directly where not, since in an emulated guest each program counts.
   const set = isDump && limitsLibrary ? ['env', `LD_PRELOAD=${limitsLibrary}`] : [];
   const [program = 'criu', ...rest] = [...(options.prefix ?? []), ...set, 'criu', ...args];
-  const stdio: StdioOptions = ['ignore', 'ignore', 'pipe', ...(options.descriptors ?? [])];
-  const env = { ...process.env, ...gate?.env, ...(isDump && !limitsLibrary ? preload : {}) };
-  // In a session of its own, which what it restores may be left in (RestoreRequest.leaderless).
-  const child = spawn(program, rest, { stdio, cwd: '/', env, detached: true });
-  const done = ending(child, [program, ...rest], folder, isDump, options.timeoutMs ?? 60_000).finally(() =>
-    gate?.close(),
-  );
+  const argv = [program, ...rest];
+  const env = { ...gate?.env, ...(isDump && !limitsLibrary ? preload : {}) };
+  const timeoutMs = options.timeoutMs ?? 60_000;
+  const end = options.launch
+    ? options.launch(argv, { env, timeoutMs })
+    : asChild(argv, { env, timeoutMs }, options.descriptors ?? []);
+  const done = judge(end, argv, folder, isDump, timeoutMs).finally(() => gate?.close());
   const reached = Promise.race([
     gate?.reached,
     done.then(() => Promise.reject(new SeamlessError('INTERNAL', 'CRIU ended without stopping at its gate'))),
@@ -78,16 +92,17 @@ export function startCriu(args: readonly string[], folder: string, options: Criu
   // Both are reported to whoever awaits them; another tree may fail first.
   done.catch(() => {});
   reached.catch(() => {});
-  return { pid: child.pid ?? -1, done, reached, decide: (commit) => gate?.decide(commit) };
+  return { done, reached, decide: (commit) => gate?.decide(commit) };
 }
 
-async function ending(
-  child: ChildProcess,
-  argv: string[],
-  folder: string,
-  dumping: boolean,
-  timeoutMs: number,
-): Promise<void> {
+async function asChild(
+  [program = 'criu', ...rest]: readonly string[],
+  { env, timeoutMs }: Parameters<Launch>[1],
+  descriptors: readonly (number | Socket)[],
+): Promise<CommandEnd> {
+  const stdio: StdioOptions = ['ignore', 'ignore', 'pipe', ...descriptors];
+  // In a session of its own, which what it restores may be left in (RestoreRequest.leaderless).
+  const child = spawn(program, rest, { stdio, cwd: '/', env: { ...process.env, ...env }, detached: true });
   let stderr = '';
   child.stderr?.on('data', (chunk: Buffer) => {
     stderr = (stderr + chunk.toString('utf8')).slice(-4000);
@@ -97,7 +112,7 @@ async function ending(
     timedOut = true;
     child.kill('SIGTERM');
   }, timeoutMs);
-  const ended = await new Promise<string | null>((resolve) => {
+  const problem = await new Promise<string | null>((resolve) => {
     child.once('error', (error) => resolve(`could not start: ${error.message}`));
     // `exit`, not `close`: what CRIU restores may hold its standard error open for ever.
     child.once('exit', (code, signal) =>
@@ -106,10 +121,21 @@ async function ending(
   });
   clearTimeout(timer);
   child.stderr?.destroy();
-  if (ended === null) return;
+  return { problem, timedOut, stderr };
+}
+
+async function judge(
+  end: Promise<CommandEnd>,
+  argv: string[],
+  folder: string,
+  dumping: boolean,
+  timeoutMs: number,
+): Promise<void> {
+  const { problem, timedOut, stderr } = await end;
+  if (problem === null) return;
   const code: ErrorCode = dumping ? 'CHECKPOINT_FAILED' : 'RESTORE_FAILED';
   const log = await logTail(join(folder, dumping ? DUMP_LOG : RESTORE_LOG));
-  const how = timedOut ? `did not end in ${timeoutMs} ms` : ended;
+  const how = timedOut ? `did not end in ${timeoutMs} ms` : problem;
   throw new SeamlessError(
     code,
     `criu ${dumping ? 'dump' : 'restore'} ${how}: ${reasonIn(log) ?? stderr.trim()}`,

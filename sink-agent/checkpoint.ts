@@ -28,7 +28,7 @@ export async function dumpImage(
   target: RestoreTarget,
   manifest: Manifest,
   folder: string,
-  muted: Promise<void> = muteResets(target.init.pid),
+  muted: Promise<void> = muteResets(target.init.pid, target.launcher?.exec),
 ): Promise<void> {
   const { cgroup } = target;
   const cgroups = manifest.trees.map(({ root }) => join(cgroup.path, treeCgroup(root)));
@@ -93,7 +93,7 @@ export async function treesGone(cgroup: SinkCgroup, manifest: Manifest): Promise
 }
 
 function startDump(
-  { init, criuVersion }: RestoreTarget,
+  { init, criuVersion, launcher }: RestoreTarget,
   tree: Manifest['trees'][number],
   folder: string,
   gate: Gate | undefined,
@@ -110,6 +110,7 @@ function startDump(
   return startCriu(args, join(folder, tree.folder), {
     prefix: enter(init),
     limitsLibrary: `${AGENT_FOLDER}/limits.so`,
+    ...(launcher ? { launch: launcher.run } : {}),
     ...(gate ? { gate } : {}),
   });
 }

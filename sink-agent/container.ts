@@ -1,6 +1,7 @@
 /** A sink's container over its life: made when it is wanted and not there, found again, ended. */
 import { SeamlessError } from '../common/errors.ts';
 import type { ImageStore } from './images.ts';
+import type { Launcher } from './launcher.ts';
 import type { Ledger } from './ledger.ts';
 import { cgroupName, portName } from './names.ts';
 import type { RestoreTarget } from './restore/restore.ts';
@@ -13,6 +14,7 @@ export interface ContainerSurroundings {
   templates: TemplateStore;
   images: ImageStore;
   runtime: SinkRuntime;
+  launcher: Launcher;
   cgroupRoot: string;
 }
 
@@ -71,12 +73,13 @@ export class Container {
   async target(): Promise<RestoreTarget> {
     const { init, templateId, vm } = this.#ledger.record;
     if (!init) throw new SeamlessError('AGENT_REFUSED', `The sink of ${vm}: its container is gone`);
-    const { templates, runtime } = this.#around;
+    const { templates, runtime, launcher } = this.#around;
     return {
       init,
       cgroup: this.cgroup,
       limits: await runtime.limits(init),
       criuVersion: await templates.criuVersion(await templates.find(templateId)),
+      launcher,
     };
   }
 

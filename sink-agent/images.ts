@@ -9,7 +9,7 @@ import { SeamlessError } from '../common/errors.ts';
 import { exec } from '../common/exec.ts';
 import { makeDelta } from '../criu/delta.ts';
 import { MANIFEST_VERSION, type Manifest } from '../criu/manifest.ts';
-import { keepDigests } from '../criu/page-digests.ts';
+import { type Exec, keepDigests } from '../criu/page-digests.ts';
 import { imageBytes } from '../wire/image-stream.ts';
 import { safeName } from './names.ts';
 
@@ -48,8 +48,8 @@ export interface Delta {
   as: string;
 }
 
-/** Opens the store in `folder`; mounts a tmpfs there when it lies on a disk. */
-export async function openImageStore(folder: string): Promise<ImageStore> {
+/** Opens the store in `folder`; mounts a tmpfs there when it lies on a disk. @param quickly starts what a wake waits for. */
+export async function openImageStore(folder: string, quickly: Exec = exec): Promise<ImageStore> {
   await mkdir(folder, { recursive: true, mode: 0o700 });
   if ((await statfs(folder)).type !== TMPFS_MAGIC) {
     await exec(['mount', '-t', 'tmpfs', '-o', 'mode=700', 'seamless-images', folder]);
@@ -59,7 +59,7 @@ export async function openImageStore(folder: string): Promise<ImageStore> {
   const thin = async ({ vm, imageId, parentId, as }: Delta, into: string) => {
     const { manifest } = await given(store.read(vm, imageId), imageId);
     const trees = manifest.trees.map(({ folder }) => folder);
-    await makeDelta(path(vm, imageId), path(vm, parentId), trees, into);
+    await makeDelta(path(vm, imageId), path(vm, parentId), trees, into, quickly);
     await writeFile(join(into, MANIFEST), JSON.stringify({ ...manifest, imageId: as, parentId }));
   };
   const dumpingPath = (vm: string, imageId: string) => `${path(vm, imageId)}.dumping`;
@@ -107,6 +107,7 @@ export async function openImageStore(folder: string): Promise<ImageStore> {
       keepDigests(
         path(vm, imageId),
         trees.map(({ folder: tree }) => tree),
+        quickly,
       ),
     removeAll: (vm) => rm(folderOf(vm), { recursive: true, force: true }),
   };

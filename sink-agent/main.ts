@@ -15,6 +15,7 @@ import type { SinkAgentApi, SinkAgentEvent } from './api.ts';
 import { readConfig } from './config.ts';
 import { createHandlers } from './handlers.ts';
 import { openImageStore } from './images.ts';
+import { LAUNCHER_PROGRAM, openLauncher } from './launcher.ts';
 import { openRecordStore } from './record.ts';
 import { openRegistry } from './registry.ts';
 import { openRuntime } from './runtime/open.ts';
@@ -31,12 +32,13 @@ async function main(): Promise<void> {
   const log = createLog(process.env.SEAMLESS_LOG === 'debug' ? 'debug' : 'info', { sinkServer: config.name });
   const tls = loadTls(config.tls);
   await prepareCgroupRoot(config.cgroupRoot);
-  for (const helper of [FILTER, GATE_PROGRAM, PAGE_DIGESTS_PROGRAM]) {
+  for (const helper of [FILTER, GATE_PROGRAM, PAGE_DIGESTS_PROGRAM, LAUNCHER_PROGRAM]) {
     if (existsSync(helper)) continue;
     throw new SeamlessError('PREREQUISITE_MISSING', `Expected ${helper}, got nothing; run npm run build`);
   }
   const templates = openTemplateStore(config.templatesDir);
   const runtime = await openRuntime(config, log);
+  const launcher = openLauncher();
   const registry = await openRegistry({
     templates,
     runtime,
@@ -45,7 +47,8 @@ async function main(): Promise<void> {
     filterBinary: FILTER,
     pageOutAfterMs: config.pageOutAfterMs,
     tls,
-    images: await openImageStore(join(config.stateDir, 'images')),
+    launcher,
+    images: await openImageStore(join(config.stateDir, 'images'), launcher.exec),
     records: await openRecordStore(join(config.stateDir, 'sinks')),
     log,
   });

@@ -380,7 +380,7 @@ export class Sink {
   #mute(): Promise<void> {
     const { init } = this.record;
     if (this.#muted === null && init) {
-      const muted = muteResets(init.pid);
+      const muted = muteResets(init.pid, this.#around.launcher.exec);
       muted.catch(() => {
         if (this.#muted === muted) this.#muted = null; // whoever dumps tries again, and says so
       });

@@ -36,6 +36,7 @@ const AGENTS_HELPERS = [
   'criu-gate',
   'criu-limits.so',
   'page-digests',
+  'launcher',
   'notify-as',
   'stand-ins',
   'syscall-observer',
@@ -50,7 +51,7 @@ const CONTENTS: Record<Program, Contents> = {
   },
   'sink-agent': {
     code: AGENTS_CODE,
-    helpers: ['syscall-filter', 'criu-gate', 'criu-limits.so', 'page-digests'],
+    helpers: ['syscall-filter', 'criu-gate', 'criu-limits.so', 'page-digests', 'launcher'],
     packages: ['execa', 'dockerode'],
   },
   'vm-agent': {

@@ -14,6 +14,7 @@ import { restoreArguments } from '../../criu/arguments.ts';
 import type { Manifest, ProcessTree } from '../../criu/manifest.ts';
 import { startCriu } from '../../criu/run.ts';
 import { withLesserMtu } from '../../criu/segment-size.ts';
+import type { Launcher } from '../launcher.ts';
 import { processesIn, type SinkCgroup, setFrozen, treeCgroup, waitFrozen } from '../sandbox/cgroup.ts';
 import { byInnerPid, type ProcessIdentity } from '../sandbox/process.ts';
 import { AGENT_FOLDER, enter, rootTree } from '../sandbox/sandbox.ts';
@@ -31,6 +32,8 @@ export interface RestoreTarget {
   limits: readonly string[];
   /** Of the CRIU in the container. */
   criuVersion: string;
+  /** Starts what a wake waits for; unless told, this process. */
+  launcher?: Launcher;
 }
 
 /** @param folder of the image on the host; its name is that in the sink too. @param allow of the template's profile. */
@@ -66,7 +69,7 @@ export function restoreTrees(
 }
 
 async function startAll(
-  { init, cgroup, limits, criuVersion }: RestoreTarget,
+  { init, cgroup, limits, criuVersion, launcher }: RestoreTarget,
   manifest: Manifest,
   trees: readonly ProcessTree[],
   folder: string,
@@ -89,6 +92,7 @@ async function startAll(
     });
     return startCriu(args, join(folder, tree.folder), {
       prefix: [...bornIn(limits), ...enter(init), ...script],
+      ...(launcher ? { launch: launcher.run } : {}),
       timeoutMs: CRIU_TIMEOUT_MS,
     });
   });

@@ -9,6 +9,7 @@ import { isIPv6 } from 'node:net';
 import { join } from 'node:path';
 import { exec } from '../../common/exec.ts';
 import type { TcpConnection } from '../../criu/manifest.ts';
+import type { Exec } from '../../criu/page-digests.ts';
 
 const CHAIN = 'resets';
 
@@ -25,8 +26,8 @@ export async function judgeResets(pid: number): Promise<void> {
 }
 
 /** From now on none leaves. */
-export async function muteResets(pid: number): Promise<void> {
-  await restoreRules(pid, () => [`:${CHAIN} -`, `-A ${CHAIN} -j DROP`]);
+export async function muteResets(pid: number, quickly: Exec = exec): Promise<void> {
+  await restoreRules(pid, () => [`:${CHAIN} -`, `-A ${CHAIN} -j DROP`], quickly);
 }
 
 /** From now on they leave, but for those of `lingering`. */
@@ -44,8 +45,12 @@ export function silenceRules(lingering: readonly TcpConnection[], family: 4 | 6)
 }
 
 /** Both families by one command: the agent's memory is large, and each start of one takes it milliseconds in which it does nothing else. */
-async function restoreRules(pid: number, rules: (family: 4 | 6) => string[]): Promise<void> {
+async function restoreRules(
+  pid: number,
+  rules: (family: 4 | 6) => string[],
+  run: Exec = exec,
+): Promise<void> {
   const [four, six] = ([4, 6] as const).map((family) => `*filter\n${rules(family).join('\n')}\nCOMMIT\n`);
   const script = join(import.meta.dirname, '..', 'inside', 'restore-rules.sh');
-  await exec(['nsenter', '--target', String(pid), '--net', 'sh', script, four ?? '', six ?? '']);
+  await run(['nsenter', '--target', String(pid), '--net', 'sh', script, four ?? '', six ?? '']);
 }

@@ -11,6 +11,7 @@ import {
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, onTestFinished, test } from 'vitest';
+import { exec } from '../../../common/exec.ts';
 import { linkToParent, makeDelta } from '../../../criu/delta.ts';
 import { keepDigests } from '../../../criu/page-digests.ts';
 import {
@@ -111,7 +112,7 @@ test.each([1, 2, 3, 4, 5, 6, 7, 8])('delta and parent together are the image (ca
   }
   writeImage(join(at, 'there'), before, seed % 2 === 0 ? 2 : 5);
   writeImage(join(at, 'back'), after, seed % 2 === 0 ? 2 : 5);
-  const made = await makeDelta(join(at, 'back'), join(at, 'there'), ['tree-7'], join(at, 'delta'));
+  const made = await makeDelta(join(at, 'back'), join(at, 'there'), ['tree-7'], join(at, 'delta'), exec);
 
   const { memory, own } = readMemory(join(at, 'delta'), before);
   expect(new Map([...memory].sort())).toEqual(new Map([...after].sort()));
@@ -127,7 +128,7 @@ test('long runs are compared block by block, and equal ones stay one run', async
   writeImage(join(at, 'there'), memory);
   memory.set(0x10000 + 300 * PAGE_BYTES, { content: 'b', flags: PRESENT });
   writeImage(join(at, 'back'), memory);
-  await makeDelta(join(at, 'back'), join(at, 'there'), ['tree-7'], join(at, 'delta'));
+  await makeDelta(join(at, 'back'), join(at, 'there'), ['tree-7'], join(at, 'delta'), exec);
   const { runs } = parsePageMap(readFileSync(join(at, 'delta/tree-7/pagemap-7.img')));
   expect(runs.map(({ pages, flags }) => ({ pages, flags }))).toEqual([
     { pages: 300, flags: IN_PARENT },
@@ -147,14 +148,20 @@ test('of the parent only digests are needed, and the image itself less itself is
   memory.set(0x10000 + 90 * PAGE_BYTES, { content: 'a', flags: PRESENT });
   writeImage(join(at, 'back'), memory);
 
-  for (const _time of [1, 2]) await keepDigests(join(at, 'there'), ['tree-7']);
+  for (const _time of [1, 2]) await keepDigests(join(at, 'there'), ['tree-7'], exec);
   expect(readdirSync(join(at, 'there/tree-7'))).not.toContain('pages-1.img');
-  const made = await makeDelta(join(at, 'back'), join(at, 'there'), ['tree-7'], join(at, 'delta'));
+  const made = await makeDelta(join(at, 'back'), join(at, 'there'), ['tree-7'], join(at, 'delta'), exec);
   expect(made).toEqual({ pages: 51, sent: 2 });
   expect(new Map([...readMemory(join(at, 'delta'), before).memory].sort())).toEqual(
     new Map([...memory].sort()),
   );
-  const nothing = await makeDelta(join(at, 'there'), join(at, 'there'), ['tree-7'], join(at, 'rehearsal'));
+  const nothing = await makeDelta(
+    join(at, 'there'),
+    join(at, 'there'),
+    ['tree-7'],
+    join(at, 'rehearsal'),
+    exec,
+  );
   expect(nothing).toEqual({ pages: 50, sent: 0 });
 });
 
@@ -163,12 +170,18 @@ test('one bit of a page is enough to make it another one, wherever it is', async
   const memory: Memory = new Map([[0x10000, { content: 'a', flags: PRESENT }]]);
   writeImage(join(at, 'there'), memory);
   writeImage(join(at, 'back'), memory);
-  await keepDigests(join(at, 'there'), ['tree-7']);
+  await keepDigests(join(at, 'there'), ['tree-7'], exec);
   for (const bit of [0, 1, 63, 64, 8191, 16384, 32766, 32767]) {
     const changed = page('a');
     changed.writeUInt8((changed[bit >> 3] ?? 0) ^ (1 << (bit & 7)), bit >> 3);
     writeFileSync(join(at, 'back/tree-7/pages-1.img'), changed);
-    const made = await makeDelta(join(at, 'back'), join(at, 'there'), ['tree-7'], join(at, `delta-${bit}`));
+    const made = await makeDelta(
+      join(at, 'back'),
+      join(at, 'there'),
+      ['tree-7'],
+      join(at, `delta-${bit}`),
+      exec,
+    );
     expect(made.sent).toBe(1);
     expect(readFileSync(join(at, `delta-${bit}/tree-7/pages-1.img`)).equals(changed)).toBe(true);
   }
@@ -179,9 +192,9 @@ test('digests that do not fit the image make no delta', async () => {
   const memory: Memory = new Map([[0x10000, { content: 'a', flags: PRESENT }]]);
   writeImage(join(at, 'there'), memory);
   writeImage(join(at, 'back'), memory);
-  await keepDigests(join(at, 'there'), ['tree-7']);
+  await keepDigests(join(at, 'there'), ['tree-7'], exec);
   writeFileSync(join(at, 'there/tree-7/pages-1.digests'), 'cut short');
-  const made = makeDelta(join(at, 'back'), join(at, 'there'), ['tree-7'], join(at, 'delta'));
+  const made = makeDelta(join(at, 'back'), join(at, 'there'), ['tree-7'], join(at, 'delta'), exec);
   await expect(made).rejects.toThrow('pages-1.digests: not as expected');
 });
 
@@ -194,7 +207,7 @@ test('everything else of the image goes along, logs do not, and the tree is link
     join(at, 'back/tree-7/pagemap-8.img'),
     encodePageMap({ pagesId: 2, head: HEAD, runs: [], countField: 2 }),
   );
-  await makeDelta(join(at, 'back'), join(at, 'there'), ['tree-7'], join(at, 'delta'));
+  await makeDelta(join(at, 'back'), join(at, 'there'), ['tree-7'], join(at, 'delta'), exec);
   // A process that the parent has not keeps its own map.
   expect(readdirSync(join(at, 'delta/tree-7')).sort()).toEqual([
     'core-7.img',

@@ -1,0 +1,155 @@
+/**
+ * Starts the commands of a wake by a small process of its own (launcher/launcher.c): each one that Node starts itself copies its page
+ * tables and holds up everybody else for milliseconds, which twenty wakes at once wait for one after the other.
+ * The same rules as in common/exec.ts. A launcher that ended fails what it was about, and the next command has a new one.
+ */
+import { type ChildProcessByStdio, spawn } from 'node:child_process';
+import { constants } from 'node:os';
+import { join } from 'node:path';
+import type { Readable, Writable } from 'node:stream';
+import { SeamlessError } from '../common/errors.ts';
+import type { ExecOptions, ExecResult } from '../common/exec.ts';
+
+/** `npm run build` makes it. */
+export const LAUNCHER_PROGRAM = join(import.meta.dirname, '../build/launcher');
+
+/** How a command ended. */
+export interface Ending {
+  /** `null`: with status 0. */
+  problem: string | null;
+  timedOut: boolean;
+  stdout: string;
+  stderr: string;
+}
+
+export interface Launcher {
+  /** As common/exec.ts does it. */
+  exec(
+    argv: readonly [string, ...string[]],
+    options?: Pick<ExecOptions, 'input' | 'cwd' | 'timeoutMs'>,
+  ): Promise<ExecResult>;
+  /** Never rejects. */
+  run(
+    argv: readonly string[],
+    options: { input?: string; cwd?: string; env?: Record<string, string>; timeoutMs: number },
+  ): Promise<Ending>;
+  close(): void;
+}
+
+interface Answer {
+  kind: number;
+  number: number;
+  stdout: string;
+  stderr: string;
+}
+
+type Child = ChildProcessByStdio<Writable, Readable, null>;
+const [RUN, KILL] = [1, 2];
+const [BY_SIGNAL, NOT_STARTED] = [1, 2];
+const DEADLINE_MS = 60_000;
+const TAIL_CHARS = 4000;
+
+export function openLauncher(): Launcher {
+  let child: Child | null = null;
+  let last = 0;
+  const waiting = new Map<number, (answer: Answer | null) => void>();
+
+  const start = (): Child => {
+    const started = spawn(LAUNCHER_PROGRAM, { stdio: ['pipe', 'pipe', 'inherit'], cwd: '/', detached: true });
+    let rest: Buffer = Buffer.alloc(0);
+    started.stdout.on('data', (chunk: Buffer) => {
+      rest = Buffer.concat([rest, chunk]);
+      for (let length = 0; rest.length >= 4 && rest.length >= 4 + (length = rest.readUInt32LE(0)); ) {
+        const frame = rest.subarray(4, 4 + length);
+        waiting.get(frame.readUInt32LE(0))?.(answerIn(frame));
+        rest = rest.subarray(4 + length);
+      }
+    });
+    const ended = () => {
+      if (child !== started) return;
+      child = null;
+      for (const settle of [...waiting.values()]) settle(null);
+    };
+    started.once('error', ended);
+    started.once('close', ended);
+    started.stdin.on('error', () => {}); // `close` tells
+    started.unref();
+    return started;
+  };
+  const tell = (id: number, operation: number, body: Buffer) => {
+    child ??= start();
+    const head = Buffer.alloc(12);
+    head.writeUInt32LE(8 + body.length, 0);
+    head.writeUInt32LE(id, 4);
+    head.writeUInt32LE(operation, 8);
+    child.stdin.write(Buffer.concat([head, body]));
+  };
+
+  const launcher: Launcher = {
+    async run(argv, { input = '', cwd = '/', env = {}, timeoutMs }) {
+      const id = ++last;
+      let timedOut = false;
+      const timer = setTimeout(() => {
+        timedOut = true;
+        tell(id, KILL, number(constants.signals.SIGTERM));
+      }, timeoutMs);
+      const answer = await new Promise<Answer | null>((resolve) => {
+        waiting.set(id, resolve);
+        tell(id, RUN, request(argv, cwd, env, input));
+      });
+      clearTimeout(timer);
+      waiting.delete(id);
+      return {
+        problem: problemOf(answer),
+        timedOut,
+        stdout: answer?.stdout ?? '',
+        stderr: answer?.stderr ?? '',
+      };
+    },
+    async exec(argv, { timeoutMs = DEADLINE_MS, ...options } = {}) {
+      const { problem, timedOut, stdout, stderr } = await launcher.run(argv, { ...options, timeoutMs });
+      if (problem === null) return { stdout: stdout.trimEnd(), stderr: stderr.trimEnd() };
+      const output = `${stderr}\n${stdout}`.trim().slice(-TAIL_CHARS);
+      const how = timedOut ? 'timed out' : problem;
+      throw new SeamlessError(
+        timedOut ? 'TIMEOUT' : 'COMMAND_FAILED',
+        `${argv[0]} ${how}${output ? `: ${output.slice(output.lastIndexOf('\n') + 1)}` : ''}`,
+        { details: { argv: [...argv], ended: problem, output } },
+      );
+    },
+    close() {
+      child?.stdin.end();
+    },
+  };
+  return launcher;
+}
+
+function request(argv: readonly string[], cwd: string, env: Record<string, string>, input: string): Buffer {
+  const own = Object.entries(env).map(([name, value]) => `${name}=${value}`);
+  const texts = [cwd, ...own, ...argv].map((text) => `${text}\0`).join('');
+  return Buffer.concat([number(own.length), number(argv.length), Buffer.from(texts + input)]);
+}
+
+function number(value: number): Buffer {
+  const bytes = Buffer.alloc(4);
+  bytes.writeUInt32LE(value);
+  return bytes;
+}
+
+function answerIn(frame: Buffer): Answer {
+  const end = 16 + frame.readUInt32LE(12);
+  return {
+    kind: frame.readUInt32LE(4),
+    number: frame.readUInt32LE(8),
+    stdout: frame.toString('utf8', 16, end),
+    stderr: frame.toString('utf8', end),
+  };
+}
+
+function problemOf(answer: Answer | null): string | null {
+  if (answer === null) return 'was left when its launcher ended';
+  const { kind, number: value } = answer;
+  if (kind === NOT_STARTED) return `could not start: error ${value}`;
+  if (kind === BY_SIGNAL) return `was ended by signal ${value}`;
+  return value === 0 ? null : `exited with ${value}`;
+}
