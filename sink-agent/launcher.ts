@@ -1,7 +1,8 @@
 /**
  * Starts the commands of a wake by a small process of its own (launcher/launcher.c): each one that Node starts itself copies its page
  * tables and holds up everybody else for milliseconds, which twenty wakes at once wait for one after the other.
- * The same rules as in common/exec.ts. A launcher that ended fails what it was about, and the next command has a new one.
+ * The same rules as in common/exec.ts. One that ends with commands under way leaves them to themselves: nobody hears of their end, so the
+ * agent must end as well, and the next one finds out what became of them.
  */
 import { type ChildProcessByStdio, spawn } from 'node:child_process';
 import { constants } from 'node:os';
@@ -49,10 +50,12 @@ const [BY_SIGNAL, NOT_STARTED] = [1, 2];
 const DEADLINE_MS = 60_000;
 const TAIL_CHARS = 4000;
 
-export function openLauncher(): Launcher {
+/** @param lost it ended without having been closed. */
+export function openLauncher(lost: (reason: string) => void): Launcher {
   let child: Child | null = null;
   let last = 0;
-  const waiting = new Map<number, (answer: Answer | null) => void>();
+  let isClosed = false;
+  const waiting = new Map<number, (answer: Answer) => void>();
 
   const start = (): Child => {
     const started = spawn(LAUNCHER_PROGRAM, { stdio: ['pipe', 'pipe', 'inherit'], cwd: '/', detached: true });
@@ -65,13 +68,12 @@ export function openLauncher(): Launcher {
         rest = rest.subarray(4 + length);
       }
     });
-    const ended = () => {
-      if (child !== started) return;
+    const ended = (reason: string) => {
+      if (child === started && !isClosed) lost(reason);
       child = null;
-      for (const settle of [...waiting.values()]) settle(null);
     };
-    started.once('error', ended);
-    started.once('close', ended);
+    started.once('error', ({ message }) => ended(message));
+    started.once('close', (code, signal) => ended(`it ended with ${code ?? signal}`));
     started.stdin.on('error', () => {}); // `close` tells
     started.unref();
     return started;
@@ -93,7 +95,7 @@ export function openLauncher(): Launcher {
         timedOut = true;
         tell(id, KILL, number(constants.signals.SIGTERM));
       }, timeoutMs);
-      const answer = await new Promise<Answer | null>((resolve) => {
+      const answer = await new Promise<Answer>((resolve) => {
         waiting.set(id, resolve);
         tell(id, RUN, request(argv, cwd, env, input));
       });
@@ -102,8 +104,8 @@ export function openLauncher(): Launcher {
       return {
         problem: problemOf(answer),
         timedOut,
-        stdout: answer?.stdout ?? '',
-        stderr: answer?.stderr ?? '',
+        stdout: answer.stdout,
+        stderr: answer.stderr,
       };
     },
     async exec(argv, { timeoutMs = DEADLINE_MS, ...options } = {}) {
@@ -118,6 +120,7 @@ export function openLauncher(): Launcher {
       );
     },
     close() {
+      isClosed = true;
       child?.stdin.end();
     },
   };
@@ -146,9 +149,7 @@ function answerIn(frame: Buffer): Answer {
   };
 }
 
-function problemOf(answer: Answer | null): string | null {
-  if (answer === null) return 'was left when its launcher ended';
-  const { kind, number: value } = answer;
+function problemOf({ kind, number: value }: Answer): string | null {
   if (kind === NOT_STARTED) return `could not start: error ${value}`;
   if (kind === BY_SIGNAL) return `was ended by signal ${value}`;
   return value === 0 ? null : `exited with ${value}`;

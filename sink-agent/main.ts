@@ -38,7 +38,10 @@ async function main(): Promise<void> {
   }
   const templates = openTemplateStore(config.templatesDir);
   const runtime = await openRuntime(config, log);
-  const launcher = openLauncher();
+  const launcher = openLauncher((reason) => {
+    log.error('launcher.lost', { reason });
+    process.exit(ERRORS.INTERNAL.exit); // as after any death of the agent: the next one looks what has become of each sink
+  });
   const registry = await openRegistry({
     templates,
     runtime,

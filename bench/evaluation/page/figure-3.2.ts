@@ -52,7 +52,7 @@ export function renderFigure32(result: Result<Figure32Row> & Partial<Figure32>):
         .map((row) => [row.sinks, of(row)] as const),
     }));
   return {
-    markdown: `Memory is what only the sinks hold, by their memory cgroup: their processes with the container's own and the filters, images and files on tmpfs, and the kernel's for them; the template's pages, which all share, are not in it.\n\n${density}\n\n${details}\n\nAn idle sink's processor time, filter included, among the most sinks: ${idle.join('; ')}.\n\n![Memory by number of sinks](figure-3.2.svg)`,
+    markdown: `Memory is what only the sinks hold, by their memory cgroup: their processes with the container's own and the filters, images and files on tmpfs, and the kernel's for them; pages on their way to swap count until they are let go, swapped ones (a file on the disk) have a column of their own; the template's pages, which all share, are not in it.\n\n${density}\n\n${details}\n\nAn idle sink's processor time, filter included, among the most sinks: ${idle.join('; ')}.\n\n![Memory by number of sinks](figure-3.2.svg)`,
     plots: {
       'figure-3.2': {
         title: 'Memory of the sink server by number of sinks',
