@@ -111,6 +111,10 @@ export function sinkAgentConfig(lab: LabPlan, sink: LabState['sink'] = 'namespac
     templatesDir: templatesDirectory(lab.cache),
     stateDir: join(lab.runDirectory, 'sink'),
     cgroupRoot: join(FREEZER_CGROUPS, lab.cgroup),
+    // Of bench/evaluation, which does not wait a minute for it.
+    ...(process.env['SEAMLESS_PAGE_OUT_MS']
+      ? { pageOutAfterMs: Number(process.env['SEAMLESS_PAGE_OUT_MS']) }
+      : {}),
     ...(sink === 'docker' ? { runtime: { type: 'docker', socket: dockerSocket(planDocker(lab)) } } : {}),
   };
 }

@@ -19,7 +19,7 @@ export interface SinkAgentConfig {
   cgroupRoot: string;
   /** What sinks are made in; `namespaces` unless told. */
   runtime: RuntimeConfig;
-  /** How long a sink runs before the memory of its processes goes to swap, where there is some: 3000 unless told; `null`: never. */
+  /** How long a sink runs before the memory of its processes goes to swap, where there is some: 60000 unless told; `null`: never. */
   pageOutAfterMs: number | null;
 }
 
@@ -118,7 +118,7 @@ export function parseConfig(value: unknown): SinkAgentConfig {
     cgroupRoot: path('cgroupRoot', top.cgroupRoot),
     runtime: runtimeOf(top.runtime),
     pageOutAfterMs:
-      top.pageOutAfterMs === null ? null : milliseconds('pageOutAfterMs', top.pageOutAfterMs, 3000),
+      top.pageOutAfterMs === null ? null : milliseconds('pageOutAfterMs', top.pageOutAfterMs, 60_000),
   };
   if (problems.length > 0) throw invalid(problems);
   return config;

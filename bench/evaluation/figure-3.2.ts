@@ -29,7 +29,8 @@ const OF_THE_PAPER = ['openssh', 'apache'];
 const BUDGET_MIB = 1024;
 /** What waits is paged out, to a file on the disk. */
 const SWAP_MIB = 4096;
-/** Until it has been: the sink agent's `pageOutAfterMs` and the writing. */
+const PAGE_OUT_MS = 3000;
+/** Until it has been written and let go of. */
 const SETTLED_MS = 8000;
 const FULL = { counts: [1, 10, 25, 50, 100, 200, 400, 700, 1000], cpuSeconds: 20, limitMiB: 16_384 };
 const QUICK = { counts: [1, 5, 10, 20], cpuSeconds: 5, limitMiB: BUDGET_MIB };
@@ -56,6 +57,7 @@ async function fill(
   progress: Progress,
 ): Promise<Figure32Row[]> {
   const rows: Figure32Row[] = [];
+  process.env['SEAMLESS_PAGE_OUT_MS'] ??= String(PAGE_OUT_MS);
   const bed = await makeBed('native', { swapMiB: SWAP_MIB });
   let farm: Farm | undefined;
   try {

@@ -1,16 +1,15 @@
 #define _GNU_SOURCE
 #include "resting.h"
 
-#include "report.h"
-
-#include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 /* Bits of /proc/PID/pagemap. */
@@ -26,6 +25,7 @@ enum want { OUT, LET_GO, IN };
 
 struct advice {
 	const struct process *process;
+	int pidfd;
 	enum want want;
 	size_t page_size, count;
 	struct iovec ranges[RANGES];
@@ -55,10 +55,9 @@ static void flush(struct advice *advice)
 
 	if (advice->want == LET_GO)
 		touch(advice);
-	/* Refused for a mapping that is gone, or of a kind that can't be paged out. */
-	if (advice->count && syscall(SYS_process_madvise, advice->process->pidfd, advice->ranges, advice->count, kind, 0) < 0 &&
-	    errno != EINVAL && errno != ENOMEM && errno != ESRCH)
-		log_line("process_madvise of %d: %s", advice->process->inner_pid, strerror(errno));
+	/* Refused for a mapping that is gone, or of a kind that can't be paged out: that is all there is to it. */
+	if (advice->count)
+		(void)syscall(SYS_process_madvise, advice->pidfd, advice->ranges, advice->count, kind, 0);
 	advice->count = 0;
 }
 
@@ -102,7 +101,8 @@ static void advise_mapping(struct advice *advice, int pagemap, uint64_t from, ui
 
 static void advise(const struct process *process, enum want want)
 {
-	struct advice advice = { .process = process, .want = want, .page_size = (size_t)sysconf(_SC_PAGESIZE) };
+	struct advice advice = { .process = process, .pidfd = (int)syscall(SYS_pidfd_open, process->pid, 0), .want = want,
+		.page_size = (size_t)sysconf(_SC_PAGESIZE) };
 	char path[64], line[512], permissions[5];
 	uint64_t from, to;
 
@@ -117,12 +117,31 @@ static void advise(const struct process *process, enum want want)
 		fclose(maps);
 	if (pagemap >= 0)
 		close(pagemap);
+	if (advice.pidfd >= 0)
+		close(advice.pidfd);
 }
 
+/*
+ * In a process of its own, since a disk that is busy makes any of this wait, and nothing may wait for the tracer meanwhile. It is nobody's
+ * child: the tracer's children are its tracees and the guardian.
+ */
 static void advise_all(const struct set *set, enum want want)
 {
-	for (const struct process *process = set->processes; process; process = process->next)
-		advise(process, want);
+	pid_t child = fork();
+
+	if (child > 0)
+		waitpid(child, NULL, __WALL);
+	if (child != 0)
+		return;
+	/* Above all the pipe by which the guardian knows that the tracer lives; and those whose end the agent waits for. */
+	if (close_range(0, ~0u, 0))
+		_exit(1);
+	if (fork() == 0) {
+		prctl(PR_SET_NAME, "filter-resting");
+		for (const struct process *process = set->processes; process; process = process->next)
+			advise(process, want);
+	}
+	_exit(0);
 }
 
 void resting_page_out(const struct set *set)

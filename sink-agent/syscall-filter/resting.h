@@ -1,7 +1,7 @@
 /*
  * The memory of processes that wait: written to swap when they have come to rest, asked back as soon as they are stopped for the
  * way back, all at once. Only what a process has for itself: what it shares with others (files, pages of its parent) stays. Without swap
- * nothing happens.
+ * nothing happens. Each call begins that and returns.
  */
 #ifndef RESTING_H
 #define RESTING_H

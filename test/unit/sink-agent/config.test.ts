@@ -13,7 +13,7 @@ const GOOD = {
   cgroupRoot: '/sys/fs/cgroup',
 };
 
-const PARSED = { ...GOOD, runtime: { type: 'namespaces' }, pageOutAfterMs: 3000 };
+const PARSED = { ...GOOD, runtime: { type: 'namespaces' }, pageOutAfterMs: 60_000 };
 
 test('a whole configuration is taken as it is, with sinks in namespaces unless told', () => {
   expect(parseConfig(GOOD)).toEqual(PARSED);
