@@ -1,6 +1,7 @@
 /**
- * Sinks' ports that could not be unplugged, because their host could not be reached: it is done when the host is back. Until then their rules
- * stay, and those name a port by its number, which the switch gives to another one once the sink has ended.
+ * Sinks' ports that could not be unplugged, because their host could not be reached: it is done when the host is back, or a while later where an
+ * interruption was too short to be taken for its loss. Until then their rules stay, and those name a port by its number, which the switch
+ * gives to another one once the sink has ended.
  */
 import type { HostLink } from './host-link.ts';
 
@@ -11,29 +12,39 @@ export interface PortsLeft {
   settled(port: string): Promise<void>;
 }
 
-/** @param unplug may be repeated */
-export function portsLeft(host: Pick<HostLink, 'onUp'>, unplug: (port: string) => Promise<void>): PortsLeft {
+const AGAIN_MS = 10_000;
+
+/** @param unplug may be repeated. @param againMs after which one that failed is tried again */
+export function portsLeft(
+  host: Pick<HostLink, 'onUp'>,
+  unplug: (port: string) => Promise<void>,
+  againMs = AGAIN_MS,
+): PortsLeft {
   const left = new Set<string>();
   const underWay = new Map<string, Promise<void>>();
+
   const attempt = (port: string): Promise<void> => {
     left.add(port);
     const doing = unplug(port).then(() => void left.delete(port));
     const done = doing
       .catch(() => {})
-      .finally(() => {
-        if (underWay.get(port) === done) underWay.delete(port);
+      .then(() => {
+        if (underWay.get(port) !== done) return;
+        underWay.delete(port);
+        if (left.has(port)) setTimeout(again, againMs, port).unref();
       });
     underWay.set(port, done);
     return doing;
   };
-  /** One that is under way may still fail of the loss; one that fails after it is tried when the host is back the next time. */
+  /** One that is under way may still fail of the loss. */
   const again = async (port: string): Promise<void> => {
     await underWay.get(port);
-    if (left.has(port)) await attempt(port).catch(() => {});
+    if (left.has(port) && !underWay.has(port)) await attempt(port).catch(() => {});
   };
   host.onUp(() => {
     for (const port of left) void again(port);
   });
+
   return {
     unplug: attempt,
     async settled(port) {

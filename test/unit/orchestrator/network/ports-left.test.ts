@@ -1,14 +1,18 @@
 import { expect, test } from 'vitest';
 import { portsLeft } from '../../../../orchestrator/network/ports-left.ts';
 
-function world() {
+function world(againMs?: number) {
   const listeners: (() => void)[] = [];
   const tried: string[] = [];
   let outcome: Promise<void> = Promise.resolve();
-  const left = portsLeft({ onUp: (listener) => void listeners.push(listener) }, (port) => {
-    tried.push(port);
-    return outcome;
-  });
+  const left = portsLeft(
+    { onUp: (listener) => void listeners.push(listener) },
+    (port) => {
+      tried.push(port);
+      return outcome;
+    },
+    againMs,
+  );
   return {
     left,
     tried,
@@ -65,4 +69,13 @@ test('one that fails of the loss only when the host is back is tried again at on
   unplugging.reject(new Error('lost'));
   expect(await done).toBe('lost');
   await expect.poll(() => tried).toEqual(['sk-vm1', 'sk-vm1']);
+});
+
+test('one that failed of an interruption too short to be a loss is tried again by itself, until it is done', async () => {
+  const { left, tried, answer } = world(5);
+  answer(Promise.reject(new Error('no answer')));
+  await expect(left.unplug('sk-vm1')).rejects.toThrow('no answer');
+  await expect.poll(() => tried.length).toBeGreaterThan(2);
+  answer(Promise.resolve());
+  await left.settled('sk-vm1');
 });
