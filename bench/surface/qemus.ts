@@ -13,15 +13,20 @@ export interface Qemus {
 }
 
 export async function startQemus(path: string): Promise<Qemus> {
+  const sockets = new Set<Socket>();
   const clients = new Set<Socket>();
   let [peak, greeting] = [0, 0];
   let server: Server | null = null;
   const open = async () => {
     server = createServer((client) => {
+      sockets.add(client);
       greeting += 1;
       peak = Math.max(peak, greeting);
       client.on('error', () => {});
-      client.on('close', () => clients.delete(client));
+      client.on('close', () => {
+        if (!clients.delete(client)) greeting -= 1;
+        sockets.delete(client);
+      });
       client.write('{"QMP": {"version": {}, "capabilities": []}}\n');
       client.on('data', (data) => {
         if (!clients.has(client)) greeting -= 1;
@@ -35,7 +40,8 @@ export async function startQemus(path: string): Promise<Qemus> {
     await once(server, 'listening');
   };
   const close = async () => {
-    for (const client of clients) client.destroy();
+    // Also those that have yet to say something: the server’s end waits for all.
+    for (const socket of sockets) socket.destroy();
     await new Promise((resolve) => (server ? server.close(resolve) : resolve(null)));
     server = null;
   };

@@ -37,6 +37,9 @@ export function byTls(folder: string, port: number, token: string): Open {
     httpsRequest({ agent, host: '127.0.0.1', port, ca, ...more, headers: { authorization, ...headers } });
 }
 
+/** One that takes longer has failed. */
+const ANSWER_MS = 30_000;
+
 /** At a fixed rate, whatever the answers take: a slow answer delays no further request. */
 export async function atRate(
   perSecond: number,
@@ -75,8 +78,9 @@ export async function textOf(
   path: string,
   { wanted = 200, body, ...more }: RequestOptions & { wanted?: number; body?: string } = {},
 ): Promise<string> {
-  const request = open({ path, ...more }).end(body);
-  const [response] = (await once(request, 'response')) as [IncomingMessage];
+  const signal = AbortSignal.timeout(ANSWER_MS);
+  const request = open({ path, signal, ...more }).end(body);
+  const [response] = (await once(request, 'response', { signal })) as [IncomingMessage];
   const chunks: Buffer[] = [];
   for await (const chunk of response) chunks.push(chunk as Buffer);
   const said = Buffer.concat(chunks).toString('utf8');

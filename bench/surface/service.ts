@@ -1,7 +1,7 @@
 /** The whole service with many registered VMs, as a process of its own, and what it uses. */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { readFileSync, writeFileSync } from 'node:fs';
+import { openSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { SeamlessError } from '../../common/errors.ts';
@@ -38,7 +38,9 @@ export async function startService(options: ServiceOptions): Promise<Service> {
   const flags = process.env['SEAMLESS_BENCH_NODE']?.split(' ') ?? [];
   const argv = ['--disable-warning=ExperimentalWarning', ...flags, main, '--config', configFile];
   const started = performance.now();
-  const child = spawn(process.execPath, argv, { stdio: ['ignore', 'ignore', 'inherit'] });
+  // It complains of the QEMU that goes and comes, as it should.
+  const log = join(folder, 'service.log');
+  const child = spawn(process.execPath, argv, { stdio: ['ignore', 'ignore', openSync(log, 'a')] });
   const ended = once(child, 'exit');
   const kill = () => child.kill('SIGKILL');
   process.once('exit', kill);
@@ -59,6 +61,7 @@ export async function startService(options: ServiceOptions): Promise<Service> {
     await until(answers, START_MS, 'the service');
   } catch (thrown) {
     await close();
+    process.stderr.write(readFileSync(log, 'utf8').slice(-2000));
     throw thrown;
   }
   return {
