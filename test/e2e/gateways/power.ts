@@ -8,7 +8,7 @@ import type { GatewayStage } from './stage.ts';
 
 const OPERATION_MS = 300_000;
 const AWAKE_MS = 20_000;
-const SETTLE_MS = 15_000;
+const SETTLE_MS = 60_000;
 /** An emulated guest may be too busy to answer in time. */
 const NOT_YET = ['VM_UNPARKABLE', 'TIMEOUT'];
 const SETTLE_POLL_MS = 300;
