@@ -3,7 +3,7 @@
  * step acts, the fault is made, and it goes on. Whatever the fault: no connection of a client is lost, there is one copy of the
  * processes, and the VM is awake, parked, or stuck with everything kept, from which it comes back.
  *
- * SEAMLESS_HOST_FAULTS=all takes each fault at each step on both hosts (40 minutes); else those that each differ in what they find.
+ * SEAMLESS_HOST_FAULTS=all takes each fault at each step on both hosts (228 cases, an hour; -t '^unpark.flip' for a part); else those that each differ in what they find.
  */
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
