@@ -5,8 +5,9 @@ import { table, verdict } from './markdown.ts';
 
 export function renderSsh({ rows }: Result<SshRow>): Section {
   const of = (ms: number) => ms.toFixed(1);
-  const all = rows.find(({ what }) => what.startsWith('all'));
-  const more = all ? all.p50Ms.ssh - all.p50Ms.local : Number.NaN;
+  // The resume runs beside the freezing of the sink, which takes longer either way.
+  const waitedFor = rows.filter(({ what }) => /^(flip|release)/.test(what));
+  const more = waitedFor.reduce((sum, { p50Ms }) => sum + p50Ms.ssh - p50Ms.local, 0);
   const details = table(
     ['', 'local', 'ssh', 'more', 'local, fastest', 'ssh, fastest', 'more', 'runs'],
     rows.map(({ what, runs, p50Ms, fastMs }) => [
@@ -15,6 +16,6 @@ export function renderSsh({ rows }: Result<SshRow>): Section {
       String(runs),
     ]),
   );
-  const markdown = `At most ${SSH_GOAL_MS} ms more of what the hosts are asked, median: ${verdict(more <= SSH_GOAL_MS)} (${of(more)} ms).\n\n${details}`;
+  const markdown = `At most ${SSH_GOAL_MS} ms more for what a wake waits for (flip and release, medians): ${verdict(more <= SSH_GOAL_MS)} (${of(more)} ms).\n\n${details}`;
   return { markdown, plots: {} };
 }
