@@ -14,7 +14,7 @@ import { eachProcess, unitOf } from '../gateway/snapshot.ts';
 import { readProcessUsage } from '../usage.ts';
 import { readLease } from './lease.ts';
 import { BusyMeter, LoadMeter } from './load.ts';
-import { jobsOf, sessionsOf, type TerminalProcess } from './terminals.ts';
+import { jobsOf, sessionsOf, sinceTyped, type TerminalProcess } from './terminals.ts';
 import { type Plans, plansStamp, readPlans } from './timers.ts';
 import { isWaiting } from './waiting.ts';
 
@@ -162,7 +162,7 @@ function areThreadsWaiting(pid: number): boolean {
 /** The kernel notes on a terminal when it was last read from. */
 function terminalIdleMs(terminal: string): number | null {
   try {
-    return Date.now() - statSync(`/dev/${terminal}`).atimeMs;
+    return sinceTyped(statSync(`/dev/${terminal}`).atimeMs, Date.now());
   } catch {
     return null;
   }

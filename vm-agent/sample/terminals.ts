@@ -17,7 +17,7 @@ export interface TerminalProcess {
 export interface Session {
   /** `pts/0`, `ttyS0`. */
   terminal: string;
-  /** Since somebody typed; the kernel keeps it to eight seconds. */
+  /** Since somebody typed, at least (`sinceTyped`). */
   idleMs: number;
 }
 
@@ -60,6 +60,15 @@ export function jobsOf(
   return processes
     .filter((process) => (isForeground(process) && !process.isWaiting()) || isScheduled(process))
     .map(({ program }) => program);
+}
+
+/** The kernel writes a terminal's time of access only when it comes into another eight seconds since the epoch (tty_update_time). */
+const ACCESS_TIME_STEP_MS = 8000;
+
+/** Pure. How long nobody has typed for sure: the last key may have come as late as the end of the eight seconds that are noted. */
+export function sinceTyped(accessedMs: number, nowMs: number): number {
+  const atLatestMs = (Math.floor(accessedMs / ACCESS_TIME_STEP_MS) + 1) * ACCESS_TIME_STEP_MS;
+  return Math.max(0, nowMs - atLatestMs);
 }
 
 /** The name below /dev of a terminal's device number. */

@@ -11,6 +11,7 @@ import { busyTime, createSampler, dirtiedBytes, isFiring } from '../../../../vm-
 import {
   jobsOf,
   sessionsOf,
+  sinceTyped,
   type TerminalProcess,
   terminalName,
 } from '../../../../vm-agent/sample/terminals.ts';
@@ -93,6 +94,15 @@ test('a session is a terminal that processes have, with the time since somebody 
     'hvc0',
     null,
   ]);
+});
+
+test('what is typed within the same eight seconds as before leaves no trace, so their end counts', () => {
+  const second = 1_800_000_003_000; // three seconds into its eight
+  expect(second % 8000).toBe(3000);
+  expect(sinceTyped(second, second + 1000)).toBe(0);
+  expect(sinceTyped(second, second + 5000)).toBe(0);
+  expect(sinceTyped(second, second + 6500)).toBe(1500);
+  expect(sinceTyped(second + 5000, second + 6500)).toBe(0);
 });
 
 test.each([
