@@ -17,11 +17,10 @@ import { admit, isInhabited, mayHoldOnlyCopy, type SinkRequest } from './lifecyc
 import type { SinkRecord } from './record.ts';
 import { filterLines } from './restore/answers.ts';
 import { restoredTrees, restoreImage } from './restore/restore.ts';
-import { type ReturnedPacket, returnPackets, unreadDatagrams } from './returned.ts';
 import { setFrozen, treeProcesses } from './sandbox/cgroup.ts';
-import type { ProcessIdentity } from './sandbox/process.ts';
-import { allowResets, muteResets } from './sandbox/resets.ts';
+import { Silence } from './silence.ts';
 import type { Trigger } from './trigger.ts';
+import { Unclaimed } from './unclaimed.ts';
 import { Watch, waitUntraced } from './watch.ts';
 
 /** What a sink needs of its agent. */
@@ -40,12 +39,12 @@ export class Sink {
   readonly #container: Container;
   readonly #watch: Watch;
   readonly #exchange: ImageExchange;
+  readonly #silence: Silence;
+  readonly #unclaimed: Unclaimed;
   readonly #log: Log;
   /** Of the image that lives here, with the names that its externals have here; read off again after a restart. */
   #manifest: Manifest | null = null;
   #turn: Promise<unknown> = Promise.resolve();
-  /** Under way since the processes stopped, so that the dump need not wait for it; null while resets may leave. */
-  #muted: Promise<void> | null = null;
 
   constructor(around: SinkSurroundings, record: SinkRecord) {
     const { vm } = record;
@@ -69,6 +68,8 @@ export class Sink {
       onTrigger: (trigger) => this.#stopped(trigger, null),
       onLost: (reason) => this.#stopped(null, reason),
     });
+    this.#silence = new Silence(() => this.record.init, around.launcher.exec);
+    this.#unclaimed = new Unclaimed(around.filterBinary, () => this.#container.cgroup.processes, log);
     this.#exchange = new ImageExchange({ ...record, images: around.images, tls: around.tls, log });
   }
 
@@ -111,11 +112,7 @@ export class Sink {
         await restoreImage(target, image.manifest, images.path(this.vm, imageId), this.record.allow ?? []);
         this.#manifest = { ...image.manifest, trees: await restoredTrees(target, image.manifest) };
         // Only now: a segment that finds no socket yet is none of a stranger's.
-        await Promise.all([
-          this.#seize(this.#manifest),
-          allowResets(target.init.pid, image.manifest.lingering),
-        ]);
-        this.#muted = null;
+        await Promise.all([this.#seize(this.#manifest), this.#silence.break(image.manifest)]);
       } catch (cause) {
         await this.#end();
         throw restoreFailure(cause);
@@ -129,7 +126,7 @@ export class Sink {
       if (this.#already('run')) return this.status();
       const manifest = await this.#whole();
       if (!this.#watch.seized) await this.#seize(manifest);
-      if (this.record.state === 'frozen') await this.#unmute(manifest);
+      if (this.record.state === 'frozen') await this.#silence.break(manifest);
       this.#ledger.become('running', { trigger: null, reason: null, ran: true });
       await this.#ledger.written();
       try {
@@ -159,7 +156,7 @@ export class Sink {
         return this.status();
       }
       await this.#watch.stop();
-      this.#mute();
+      this.#silence.fall();
       return this.record.state === 'frozen' ? this.status() : this.#ledger.become('frozen');
     });
   }
@@ -177,15 +174,20 @@ export class Sink {
       const originId = present.originId ?? present.imageId;
       const manifest = { ...present, imageId, originId, criuVersion: target.criuVersion };
       await this.#ledger.step('dumping', { stepImageId: imageId });
-      const [untaken] = await Promise.all([this.#untaken(manifest), images.begin(manifest)]);
+      const [unclaimed] = await Promise.all([
+        this.#unclaimed.collect(manifest, this.#watch.takeReturned()),
+        images.begin(manifest),
+      ]);
       try {
-        await dumpImage(target, manifest, images.dumpingPath(this.vm, imageId), this.#mute());
+        await dumpImage(target, manifest, images.dumpingPath(this.vm, imageId), this.#silence.fall());
       } catch (cause) {
-        this.#muted = null; // undone with the rest
+        this.#silence.forget(); // undone with the rest
         await this.#afterFailedDump(cause);
         throw cause;
       }
-      const [image] = await Promise.all([this.#dumped(imageId), this.#returnPackets(target.init, untaken)]);
+      const [device] = this.record.network.interfaces;
+      const returned = this.#unclaimed.giveBack(target.init, device, unclaimed);
+      const [image] = await Promise.all([this.#dumped(imageId), returned]);
       return image;
     });
   }
@@ -270,7 +272,7 @@ export class Sink {
     if (state === 'frozen') return;
     await this.#seize(manifest);
     if (state === 'running') {
-      await this.#unmute(manifest); // the trigger of the agent before may have been its last deed
+      await this.#silence.break(manifest); // the trigger of the agent before may have been its last deed
       await this.#watch.go();
     }
     this.#log.info('sink.takenOver', { state });
@@ -305,29 +307,6 @@ export class Sink {
     if (device) await ensureConnectionRules(pid, device.name, connectionPlan(connections, manifest));
   }
 
-  /** What came for the processes and nobody has taken. Nothing reaches the sink any more, and they have stopped. */
-  async #untaken({ listeners }: Manifest): Promise<ReturnedPacket[]> {
-    const requests = this.#watch.takeReturned();
-    if (!listeners.some(({ protocol }) => protocol === 'udp')) return requests;
-    const { filterBinary } = this.#around;
-    const datagrams = await unreadDatagrams(filterBinary, this.#container.cgroup.processes).catch(
-      (error: unknown) => {
-        this.#log.warn('sink.unread', { error });
-        return [];
-      },
-    );
-    return [...requests, ...datagrams];
-  }
-
-  async #returnPackets(init: ProcessIdentity, packets: readonly ReturnedPacket[]): Promise<void> {
-    const [device] = this.record.network.interfaces;
-    if (!device || packets.length === 0) return;
-    this.#log.info('sink.returned', { packets: packets.length });
-    await returnPackets(init, device, packets).catch((error: unknown) =>
-      this.#log.warn('sink.return', { error }),
-    );
-  }
-
   /** The manifest of the image that lives here. */
   async #storedManifest(): Promise<Manifest> {
     const { imageId } = this.record;
@@ -354,7 +333,7 @@ export class Sink {
   async #end(): Promise<void> {
     await this.#watch.stop().catch((error: unknown) => this.#log.warn('sink.stop', { error }));
     await this.#container.end();
-    this.#muted = null;
+    this.#silence.forget();
     this.#manifest = null;
   }
 
@@ -374,26 +353,7 @@ export class Sink {
     if (trigger === null) this.#log.error('sink.stopped', { reason });
     const { state } = this.record;
     this.#ledger.become(state === 'running' ? 'frozen' : state, { trigger, reason });
-    this.#mute();
-  }
-
-  #mute(): Promise<void> {
-    const { init } = this.record;
-    if (this.#muted === null && init) {
-      const muted = muteResets(init.pid, this.#around.launcher.exec);
-      muted.catch(() => {
-        if (this.#muted === muted) this.#muted = null; // whoever dumps tries again, and says so
-      });
-      this.#muted = muted;
-    }
-    return this.#muted ?? Promise.resolve();
-  }
-
-  async #unmute({ lingering }: Manifest): Promise<void> {
-    const { init } = this.record;
-    await this.#muted?.catch(() => {});
-    this.#muted = null;
-    if (init) await allowResets(init.pid, lingering);
+    this.#silence.fall();
   }
 
   #already(request: SinkRequest, imageId?: string): boolean {

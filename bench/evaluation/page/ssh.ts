@@ -5,9 +5,8 @@ import { table, verdict } from './markdown.ts';
 
 export function renderSsh({ rows }: Result<SshRow>): Section {
   const of = (ms: number) => ms.toFixed(1);
-  // The resume runs beside the freezing of the sink, which takes longer either way.
-  const waitedFor = rows.filter(({ what }) => /^(flip|release)/.test(what));
-  const more = waitedFor.reduce((sum, { p50Ms }) => sum + p50Ms.ssh - p50Ms.local, 0);
+  const wake = rows.find(({ what }) => what.startsWith('a whole wake'));
+  const more = wake ? wake.p50Ms.ssh - wake.p50Ms.local : Number.NaN;
   const details = table(
     ['', 'local', 'ssh', 'more', 'local, fastest', 'ssh, fastest', 'more', 'runs'],
     rows.map(({ what, runs, p50Ms, fastMs }) => [
@@ -16,6 +15,6 @@ export function renderSsh({ rows }: Result<SshRow>): Section {
       String(runs),
     ]),
   );
-  const markdown = `At most ${SSH_GOAL_MS} ms more for what a wake waits for (flip and release, medians): ${verdict(more <= SSH_GOAL_MS)} (${of(more)} ms).\n\n${details}`;
+  const markdown = `At most ${SSH_GOAL_MS} ms more for a whole wake (medians): ${verdict(more <= SSH_GOAL_MS)} (${of(more)} ms). What the hosts are asked is measured by itself as well, since a wake varies by more than that.\n\n${details}`;
   return { markdown, plots: {} };
 }
