@@ -16,6 +16,8 @@ const POLL_MS = 500;
 const SCANNED = { first: 8001, last: 8100 };
 const CHECKS = 5;
 const TIMER = 'seamless-demo';
+/** As exactly as Linux tells when somebody typed (vm-agent/sample/terminals.ts): the grace may begin that late. */
+const TERMINAL_STEP_S = 8;
 const MARK = '/run/seamless-demo-timer';
 
 export async function playAuto(
@@ -52,7 +54,9 @@ export async function playAuto(
   const user = await wakeByUser(stage, violations);
   const wokeAt = Date.parse(user.startedAt);
   const graceS = 2 * pace.window;
-  const plannedS = Math.ceil(wokeAt / 1000 + graceS + pace.parking + pace.lead + pace.minGap);
+  const plannedS = Math.ceil(
+    wokeAt / 1000 + TERMINAL_STEP_S + graceS + pace.parking + pace.lead + pace.minGap,
+  );
   say(
     `  woken by ${user.trigger?.detail}; a timer is set in the guest for ${clock(plannedS)}, and nobody types any more`,
   );
@@ -98,7 +102,7 @@ async function untilParked(
   signal: AbortSignal,
   before?: string,
 ) {
-  const deadline = Date.now() + (3 * pace.window + 3 * pace.parking) * 1000;
+  const deadline = Date.now() + (TERMINAL_STEP_S + 3 * pace.window + 3 * pace.parking) * 1000;
   const rules: string[] = [];
   let signals: Explained['signals'] = [];
   for (;;) {

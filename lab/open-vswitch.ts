@@ -3,8 +3,8 @@
  * datapath. Their br-int are joined by a VxLAN port; the underlay NIC is a port of a second bridge that carries its
  * address, because that datapath sends tunnel packets only through its own ports.
  */
-import { existsSync } from 'node:fs';
 import { mkdir } from 'node:fs/promises';
+import { createConnection } from 'node:net';
 import { join } from 'node:path';
 import { exec } from '../common/exec.ts';
 import { type LabPlan, namespacePath, TUNNEL_PORT, UNDERLAY } from './plan.ts';
@@ -64,7 +64,7 @@ export async function startSwitch(
       env: { OVS_RUNDIR: directory, OVS_LOGDIR: directory, OVS_DBDIR: directory },
     });
     started(running);
-    await waitUntilReady({ running, log, timeoutMs: READY_MS, signal, probe: () => existsSync(socket) });
+    await waitUntilReady({ running, log, timeoutMs: READY_MS, signal, probe: () => isAccepting(socket) });
   };
   const database = databaseSocket(lab, host);
   await start(
@@ -84,6 +84,18 @@ export async function startSwitch(
     switchControlSocket(lab, host),
   );
   await makeBridges(lab, host, ports);
+}
+
+/** A socket is there a moment before anybody listens on it. */
+function isAccepting(path: string): Promise<boolean> {
+  return new Promise((resolve) => {
+    const socket = createConnection({ path });
+    socket.once('error', () => resolve(false));
+    socket.once('connect', () => {
+      socket.destroy();
+      resolve(true);
+    });
+  });
 }
 
 async function makeBridges(lab: LabPlan, host: SwitchHost, ports: readonly string[]): Promise<void> {
