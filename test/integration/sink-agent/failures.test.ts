@@ -118,13 +118,12 @@ test('a dump that fails for one process tree takes none away', async () => {
   await endChild(stranger.child);
 }, 60_000);
 
-/** Connections at the echo service that nobody has accepted. */
+/** Connections at the echo service that nobody has accepted: a listening socket's receive queue, see proc(5). */
 async function queued(): Promise<number> {
   const [pid] = await treeProcesses(cgroup());
   const tcp = await readFile(`/proc/${pid}/net/tcp`, 'utf8');
-  return (
-    tcp.split('\n').filter((line) => / [0-9A-F]{8}:1B58 .* 01 /.test(line) && / 0 0 /.test(line)).length - 1
-  );
+  const queue = / [0-9A-F]{8}:1B58 [0-9A-F]{8}:0000 0A [0-9A-F]{8}:([0-9A-F]{8}) /.exec(tcp)?.[1];
+  return Number.parseInt(queue ?? '0', 16);
 }
 
 test.each([
