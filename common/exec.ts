@@ -20,6 +20,12 @@ export interface ExecResult {
   stderr: string;
 }
 
+/** `exec` below, or a quicker way to the same for whoever starts many (sink-agent/launcher.ts). */
+export type Exec = (
+  argv: readonly [string, ...string[]],
+  options?: Pick<ExecOptions, 'input' | 'cwd' | 'timeoutMs'>,
+) => Promise<ExecResult>;
+
 const OUTPUT_TAIL_CHARS = 4000;
 
 /** Runs `argv`; resolves with its output when it exits 0, else throws `COMMAND_FAILED` or `TIMEOUT`. */

@@ -8,7 +8,8 @@
 import { linkSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { symlink } from 'node:fs/promises';
 import { join } from 'node:path';
-import { type ComparedRun, comparePages, type Exec, pagesFile } from './page-digests.ts';
+import type { Exec } from '../common/exec.ts';
+import { type ComparedRun, comparePages, pagesFile } from './page-digests.ts';
 import {
   encodePageMap,
   IN_PARENT,

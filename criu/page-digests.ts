@@ -4,17 +4,11 @@
  */
 import { existsSync, readdirSync, rmSync } from 'node:fs';
 import { dirname, join, relative } from 'node:path';
-import type { ExecOptions, ExecResult } from '../common/exec.ts';
+import type { Exec } from '../common/exec.ts';
 
 /** `npm run build` makes it. */
 export const PAGE_DIGESTS_PROGRAM = join(import.meta.dirname, '../build/page-digests');
 const DEADLINE_MS = 60_000;
-
-/** common/exec.ts, or a quicker way. */
-export type Exec = (
-  argv: readonly [string, ...string[]],
-  options?: Pick<ExecOptions, 'input' | 'cwd' | 'timeoutMs'>,
-) => Promise<ExecResult>;
 
 /** Pages beside each other in a pages file, by their place in it. */
 export interface ComparedRun {

@@ -16,7 +16,7 @@ export interface Pace {
 
 /** Under emulation a park takes 10 s and more, a wake some seconds. */
 export const EMULATED: Pace = { window: 30, lead: 30, minGap: 5, probed: 15, parking: 50, sampleMs: 5000 };
-export const NATIVE: Pace = { window: 7, lead: 5, minGap: 1, probed: 5, parking: 10, sampleMs: 1000 };
+export const NATIVE: Pace = { window: 7, lead: 5, minGap: 1, probed: 5, parking: 9, sampleMs: 1000 };
 
 /** A client's second address, for its health checks. */
 export const CHECKER = '10.77.0.99';

@@ -6,10 +6,10 @@ import { existsSync } from 'node:fs';
 import { mkdir, readFile, rename, rm, statfs, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { SeamlessError } from '../common/errors.ts';
-import { exec } from '../common/exec.ts';
+import { type Exec, exec } from '../common/exec.ts';
 import { makeDelta } from '../criu/delta.ts';
 import { MANIFEST_VERSION, type Manifest } from '../criu/manifest.ts';
-import { type Exec, keepDigests } from '../criu/page-digests.ts';
+import { keepDigests } from '../criu/page-digests.ts';
 import { imageBytes } from '../wire/image-stream.ts';
 import { safeName } from './names.ts';
 

@@ -9,7 +9,7 @@ import { constants } from 'node:os';
 import { join } from 'node:path';
 import type { Readable, Writable } from 'node:stream';
 import { SeamlessError } from '../common/errors.ts';
-import type { ExecOptions, ExecResult } from '../common/exec.ts';
+import type { Exec } from '../common/exec.ts';
 
 /** `npm run build` makes it. */
 export const LAUNCHER_PROGRAM = join(import.meta.dirname, '../build/launcher');
@@ -25,10 +25,7 @@ export interface Ending {
 
 export interface Launcher {
   /** As common/exec.ts does it. */
-  exec(
-    argv: readonly [string, ...string[]],
-    options?: Pick<ExecOptions, 'input' | 'cwd' | 'timeoutMs'>,
-  ): Promise<ExecResult>;
+  exec: Exec;
   /** Never rejects. */
   run(
     argv: readonly string[],

@@ -1,7 +1,7 @@
 /** A sink's silence: while its processes are stopped, no TCP reset may leave it (sandbox/resets.ts). It begins in the background, and a dump waits for it. */
 
+import type { Exec } from '../common/exec.ts';
 import type { Manifest } from '../criu/manifest.ts';
-import type { Exec } from '../criu/page-digests.ts';
 import type { ProcessIdentity } from './sandbox/process.ts';
 import { allowResets, muteResets } from './sandbox/resets.ts';
 

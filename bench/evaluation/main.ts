@@ -46,7 +46,7 @@ const MEASURE: Record<Part, (request: Request) => Promise<Measured>> = {
   api: ({ quick }) => surface(quick),
 };
 
-/** These need no lab, or make its templates themselves. */
+/** These need no lab, or make their templates themselves. */
 const NO_BED: readonly Part[] = ['table-3.1-qemu', 'switch', 'neighbour', 'filter', 'idle-scale', 'api'];
 /** These boot virtual machines, of which OpenSSH's need none of the applications. */
 const IN_QEMU: readonly Part[] = ['figure-3.1', 'table-3.2'];

@@ -7,9 +7,8 @@
  */
 import { isIPv6 } from 'node:net';
 import { join } from 'node:path';
-import { exec } from '../../common/exec.ts';
+import { type Exec, exec } from '../../common/exec.ts';
 import type { TcpConnection } from '../../criu/manifest.ts';
-import type { Exec } from '../../criu/page-digests.ts';
 
 const CHAIN = 'resets';
 

@@ -5,7 +5,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { SeamlessError } from '../../../common/errors.ts';
 import { exec } from '../../../common/exec.ts';
 
-const EXPECT_MS = 60_000;
+const EXPECT_MS = 20_000;
 const POLL_MS = 20;
 
 export class Connection {

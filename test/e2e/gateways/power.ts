@@ -6,11 +6,9 @@ import type { Application } from './application.ts';
 import type { Outcome } from './run.ts';
 import type { GatewayStage } from './stage.ts';
 
-const OPERATION_MS = 300_000;
+const OPERATION_MS = 60_000;
 const AWAKE_MS = 20_000;
-const SETTLE_MS = 60_000;
-/** An emulated guest may be too busy to answer in time. */
-const NOT_YET = ['VM_UNPARKABLE', 'TIMEOUT'];
+const SETTLE_MS = 15_000;
 const SETTLE_POLL_MS = 300;
 const POLL_MS = 30;
 
@@ -30,7 +28,7 @@ export async function park(
       outcome.parkMs.push(ms ?? 0);
       return;
     }
-    if (!NOT_YET.includes(error?.code ?? '') || performance.now() > deadline)
+    if (error?.code !== 'VM_UNPARKABLE' || performance.now() > deadline)
       throw new Error(error?.message ?? `the park ended ${status}`);
     await delay(SETTLE_POLL_MS);
   }
