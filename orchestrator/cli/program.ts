@@ -5,7 +5,7 @@ import { addIdleCommands } from '../idle/cli.ts';
 import { addInitCommand } from '../init/cli.ts';
 import { packageVersion } from '../install/bundle.ts';
 import { addInstallCommands } from '../install/cli.ts';
-import { addCompletion } from './completion.ts';
+import { addCompletion } from './completion/command.ts';
 import { addDoctorCommand } from './doctor-command.ts';
 import { addEventCommands } from './event-commands.ts';
 import { addHostCommands } from './host-commands.ts';

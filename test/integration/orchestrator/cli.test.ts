@@ -4,8 +4,6 @@ import { execa } from 'execa';
 import { expect, onTestFinished, test, vi } from 'vitest';
 import { SeamlessError } from '../../../common/errors.ts';
 import { painter } from '../../../orchestrator/cli/colour.ts';
-import { bashCompletion } from '../../../orchestrator/cli/completion.ts';
-import { program } from '../../../orchestrator/cli/program.ts';
 import { type Served, serve } from './api/served.ts';
 
 const CLI = join(import.meta.dirname, '../../../orchestrator/cli/main.ts');
@@ -94,23 +92,6 @@ test('an operation that was taken back ends with its own exit code, also as JSON
   });
   const { stdout: listed } = await cli('operations', '--socket', served.socket);
   expect(listed).toMatch(/vm1 {2}park unwound in \d+ ms: no/);
-});
-
-test.each([
-  [['pa'], ['park']],
-  [['token', 're'], ['revoke']],
-  [['unpark', '--f'], ['--force']],
-  [['--socket', '/x', 'profile', 'l'], ['learn']],
-  [
-    ['show', 'vm'],
-    ['vm1', 'vm2'],
-  ],
-])('bash completes %j', async (words, expected) => {
-  const script = `seamless() { printf 'VM STATE\\nvm1 awake\\nvm2 awake\\n'; }
-${bashCompletion(program())}
-COMP_WORDS=(seamless ${words.join(' ')}); COMP_CWORD=${words.length}; __seamless; printf '%s\\n' "\${COMPREPLY[@]}"`;
-  const { stdout } = await execa('bash', ['-c', script]);
-  expect(stdout.split('\n')).toEqual(expected);
 });
 
 async function turn({ client, vms }: Served, kind: 'park' | 'unpark'): Promise<void> {
