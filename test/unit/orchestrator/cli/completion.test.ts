@@ -1,45 +1,53 @@
-/** The completions in the shells themselves, which scripts/test installs. */
+/** The completions in the shells themselves, which scripts/test installs: what a word that was begun becomes. */
 import { execa } from 'execa';
 import { describe, expect, test } from 'vitest';
 import { SHELLS } from '../../../../orchestrator/cli/completion/command.ts';
 import { placesOf } from '../../../../orchestrator/cli/completion/places.ts';
 import { program } from '../../../../orchestrator/cli/program.ts';
 
-type Shell = keyof typeof SHELLS;
+/** Stands for the service; each shell has it in its own words. */
+const LIST = `printf 'VM STATE\\nmail awake\\nweb parked\\n'`;
 
-/** How each is asked what it would offer behind these words. */
-const ASKED: Record<Shell, (words: readonly string[], completion: string) => string> = {
-  bash: (words, completion) => `seamless() { printf 'VM STATE\\nvm1 awake\\nvm2 awake\\n'; }
-${completion}
-COMP_WORDS=(seamless ${words.join(' ')}); COMP_CWORD=${words.length}; __seamless; printf '%s\\n' "\${COMPREPLY[@]}"`,
-  // zsh completes on a terminal alone: here it says what it would describe there, and what does not begin so is left out.
-  zsh: (words, completion) => `seamless() { printf 'VM STATE\\nvm1 awake\\nvm2 awake\\n' }
-compdef() { [ "$*" = '_seamless seamless' ] }
-_describe() { for each in "\${(@P)\${@[-1]}}"; do case "$each" in "\${words[CURRENT]}"*) print -r -- "\${each%%:*}" ;; esac; done }
-${completion}
-words=(seamless ${words.join(' ')}); CURRENT=${words.length + 1}; _seamless`,
-  fish: (words, completion) => `function seamless; printf 'VM STATE\\nvm1 awake\\nvm2 awake\\n'; end
-${completion}
-complete -C 'seamless ${words.join(' ')}' | string match -r '^\\S+'`,
+/** Says the last word of `$LINE` as the completion makes it, by `$COMPLETION`. */
+const COMPLETED: Record<keyof typeof SHELLS, string> = {
+  bash: `seamless() { ${LIST}; }
+eval "$COMPLETION"
+COMP_WORDS=($LINE); COMP_CWORD=$((\${#COMP_WORDS[@]} - 1)); __seamless; echo "\${COMPREPLY[@]}"`,
+  // It completes on a terminal alone.
+  zsh: `zmodload zsh/zpty
+zpty terminal zsh -f -i
+zpty -w terminal 'autoload -U compinit; compinit -D; eval "$COMPLETION"'
+zpty -w terminal 'seamless() { if [ $1 = list ]; then ${LIST.replaceAll("'", '"')}; else print -r "said: <$@[-1]>"; fi }; print "rea""dy"'
+zpty -r terminal seen '*ready*'
+zpty -w terminal "$LINE"$'\\t'
+zpty -r terminal seen '*said: <*>*'
+print -r -- "\${\${seen##*said: <}%%>*}"`,
+  fish: `function seamless; ${LIST}; end
+eval (string join \\n $COMPLETION | string collect)
+complete -C $LINE | string match -r '^\\S+'`,
 };
 
 describe.each(['bash', 'zsh', 'fish'] as const)('%s', (shell) => {
   test.each([
-    [['pa'], ['park']],
-    [['token', 're'], ['revoke']],
-    [['token', '--json', 're'], ['revoke']],
-    [['unpark', '--f'], ['--force']],
-    [['--socket', '/x', 'profile', 'l'], ['learn']],
-    [['completion', 'z'], ['zsh']],
-    [
-      ['show', 'vm'],
-      ['vm1', 'vm2'],
-    ],
-  ])('completes %j', async (words, expected) => {
-    const script = ASKED[shell](words, SHELLS[shell](placesOf(program())));
-    const { stdout } = await execa(shell, [shell === 'zsh' ? '-fc' : '-c', script], {
-      env: { HOME: '/nonexistent', XDG_DATA_HOME: '/tmp', XDG_CONFIG_HOME: '/nonexistent' },
+    ['pa', 'park'],
+    ['token re', 'revoke'],
+    ['token --json re', 'revoke'],
+    ['unpark --f', '--force'],
+    ['--socket /x profile l', 'learn'],
+    ['completion z', 'zsh'],
+    ['show we', 'web'],
+  ])('completes “%s”', async (said, word) => {
+    const COMPLETION = SHELLS[shell](placesOf(program()));
+    const { stdout } = await execa(shell, ['-c', COMPLETED[shell]], {
+      env: {
+        COMPLETION,
+        LINE: `seamless ${said}`,
+        HOME: '/nonexistent',
+        XDG_DATA_HOME: '/nonexistent',
+        TERM: 'dumb',
+      },
+      timeout: 10_000,
     });
-    expect(stdout.split('\n')).toEqual(expected);
+    expect(stdout).toBe(word);
   });
 });
