@@ -60,6 +60,11 @@ export const ERRORS = {
     exit: 8,
     next: 'Check the host’s QMP, OVS and cgroup paths in the configuration.',
   },
+  SINK_UNREACHABLE: {
+    status: 502,
+    exit: 8,
+    next: 'The VM is untouched. Mend the network between its host and the sink server as the message says.',
+  },
   HOST_MEMORY_SHORT: {
     status: 507,
     exit: 8,

@@ -8,6 +8,7 @@ import { SeamlessError } from '../../common/errors.ts';
 import type { Listener } from '../../criu/manifest.ts';
 import type { VmPlacement } from '../../ovs/flows.ts';
 import { addPort, deletePort } from '../../ovs/ovsdb/ports.ts';
+import { probePath } from '../../ovs/path-probe.ts';
 import { Redirect, type SynEvent } from '../../ovs/redirect.ts';
 import { connectionPolicy, type SinkConfig, type VmConfig } from '../config.ts';
 import { bufferSocket, PacketBuffer } from '../packet-buffer/packet-buffer.ts';
@@ -45,19 +46,17 @@ export function vmNetwork(deps: VmNetworkDeps): VmNetwork & { depth(): Promise<n
     healthChecks.splice(0, healthChecks.length, ...policy.healthChecks);
     connections = listeners.flatMap(({ port, clients = [] }) => clients.map((client) => ({ port, client })));
   };
+  const placement = (sinkPort: string) => ({
+    vmName: vm.name,
+    mac: vm.mac,
+    vmBridge: vmHost.openflow,
+    sinkBridge: sinkHost.openflow,
+    vmDatapath: vmHost.datapath,
+    sinkDatapath: sinkHost.datapath,
+    ports: { vm: vm.port, vmTunnel: vm.tunnelPort, sinkTunnel: sink.tunnelPort, sink: sinkPort },
+  });
   const redirect = (sinkPort: string) =>
-    new Redirect({
-      vmName: vm.name,
-      mac: vm.mac,
-      heldTcpPorts,
-      connections,
-      healthChecks,
-      vmBridge: vmHost.openflow,
-      sinkBridge: sinkHost.openflow,
-      vmDatapath: vmHost.datapath,
-      sinkDatapath: sinkHost.datapath,
-      ports: { vm: vm.port, vmTunnel: vm.tunnelPort, sinkTunnel: sink.tunnelPort, sink: sinkPort },
-    });
+    new Redirect({ ...placement(sinkPort), heldTcpPorts, connections, healthChecks });
   const endSyns = redirect('').onSyn(deps.onSyn);
   const watch = new SynWatch(vmHost.transport, bufferSocket(deps.runDir, vm.name), (packet) => {
     const { source, sourcePort, destination, port } = packet;
@@ -106,6 +105,22 @@ export function vmNetwork(deps: VmNetworkDeps): VmNetwork & { depth(): Promise<n
       await flows.closeSink();
       await addPort(await sinkHost.ovsdb(), sinkHost.bridge, sinkPort);
       await flows.closeSink();
+    },
+    async probe(sinkPort, { interfaces }) {
+      const same = interfaces.find(({ mac }) => mac.toLowerCase() === vm.mac.toLowerCase());
+      const [address] = same?.addresses ?? [];
+      if (!same || !address) {
+        const got = interfaces.map(({ name, mac }) => `${name} ${mac}`).join(', ') || 'none';
+        throw new SeamlessError(
+          'CONFIG_INVALID',
+          `Expected ${vm.name} to have an interface ${vm.mac} with an address, got ${got}; set the VM’s \`mac\` in the configuration to its interface’s`,
+        );
+      }
+      await probePath({
+        ...placement(sinkPort),
+        address: address.replace(/\/.*/, ''),
+        mtu: same.mtu,
+      });
     },
     unplug: (sinkPort) => left.unplug(sinkPort),
     async shut(sinkPort) {

@@ -1,7 +1,7 @@
 /**
  * Park: the gateway processes go from the VM to its sink, then the VM is switched off.
  *
- *   admit → prepare → plug → hold → checkpoint → receive → restore → ▌flip▐ → divert → run → switchOff → confirm
+ *   admit → prepare → plug → probe → hold → checkpoint → receive → restore → ▌flip▐ → divert → run → switchOff → confirm
  *
  * What a client could notice lies between `hold` and `run`; all that takes time without need of it comes before.
  * A crash before `flip` unwinds: the VM's own image is exact, and nothing has run anywhere since the dump.
@@ -82,6 +82,15 @@ export function parkSaga(ports: Ports): SagaDefinition<ParkState> {
           return undefined;
         },
         undo: async (state) => network.unplug(given(state.sinkPort, 'sinkPort')),
+      },
+      {
+        // A sink that no client's packet reaches would hold its connections for ever: such a VM stays awake.
+        name: 'probe',
+        async do({ sinkPort, network: identity }) {
+          await network.probe(given(sinkPort, 'sinkPort'), given(identity, 'network'));
+          return undefined;
+        },
+        undo: null, // Its flows go with the port's.
       },
       {
         name: 'hold',

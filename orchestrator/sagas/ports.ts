@@ -4,7 +4,7 @@
  * Each function ensures: asking for what is so already changes nothing.
  */
 import type { AllowedCall } from '../../criu/answers.ts';
-import type { Listener } from '../../criu/manifest.ts';
+import type { Listener, NetworkIdentity } from '../../criu/manifest.ts';
 import type { AgentAddress, ConnectionPolicy, SinkAgentApi } from '../../sink-agent/api.ts';
 import type { VmAgentApi } from '../../vm-agent/api.ts';
 import type { CallOptions } from '../../wire/rpc-client.ts';
@@ -71,6 +71,11 @@ export interface VmNetwork {
   divert(): Promise<Held>;
   /** Brings the sink's port to its bridge, closed in both directions. */
   plug(sinkPort: string): Promise<void>;
+  /**
+   * Sends a packet as long as a client's by the way that clients' packets will take, and waits for the sink's answer.
+   * Throws `SINK_UNREACHABLE`; nothing has changed then.
+   */
+  probe(sinkPort: string, identity: NetworkIdentity): Promise<void>;
   unplug(sinkPort: string): Promise<void>;
   /** Closes the sink's port in both directions, whatever a flip that failed has left. */
   shut(sinkPort: string): Promise<void>;

@@ -73,6 +73,20 @@ test('a VM from another template is refused, naming both', { timeout: TEST_MS },
   await expectUntouched();
 });
 
+test('a sink that clients could not reach is refused before anything is held', {
+  timeout: TEST_MS,
+}, async () => {
+  const tunnel = (to: 'down' | 'up') => onHost('sink', 'ip', 'link', 'set', 'ul0', to);
+  await tunnel('down');
+  onTestFinished(async () => void (await tunnel('up')));
+  const refused = await parkable();
+  await tunnel('up');
+  expect(refused).toMatchObject({ exitCode: 8, code: 'SINK_UNREACHABLE' });
+  expect(refused.message).toContain('nothing arrived at port');
+  await expectNothingLeft();
+  await expectServed(stage());
+});
+
 test('a process that can’t be moved is refused with its name and the reason', {
   timeout: TEST_MS,
 }, async () => {

@@ -66,18 +66,23 @@ export class Connection {
 
   /** Milliseconds since the other side last acknowledged anything; throws when there is no established TCP connection any more. */
   async sinceLastAck(): Promise<number> {
+    // ss leaves out what is 0: acknowledged within this millisecond.
+    return Number(/\blastack:(\d+)/.exec(await this.socket())?.[1] ?? 0);
+  }
+
+  /** What ss says of its established TCP connection; throws when there is none any more. */
+  async socket(): Promise<string> {
     const { stdout } = await exec([
       'nsenter',
       `--net=${this.#netns}`,
       'ss',
-      '-HtinpO',
+      '-HtinpoO',
       'state',
       'established',
     ]);
     const pids = family(this.#child.pid ?? -1);
     const line = stdout.split('\n').find((text) => pids.some((pid) => text.includes(`pid=${pid},`)));
-    // ss leaves out what is 0: acknowledged within this millisecond.
-    if (line) return Number(/\blastack:(\d+)/.exec(line)?.[1] ?? 0);
+    if (line) return line;
     const end = `${this.#ended ?? 'it runs still'}, having said ${JSON.stringify(this.#received.slice(-200))}`;
     throw new SeamlessError(
       'COMMAND_FAILED',

@@ -144,5 +144,7 @@ async function acknowledged(connection: NonNullable<Session['connection']>): Pro
   await poll(ACKNOWLEDGED_MS, 'a keep-alive to be acknowledged', async () => {
     const since = await connection.sinceLastAck();
     return since < performance.now() - started || null;
+  }).catch(async (thrown: Error) => {
+    throw new Error(`${thrown.message}; ss says ${await connection.socket()}`);
   });
 }

@@ -43,7 +43,7 @@ test('an operation is one trace with a span for each step, and what failed says 
     expect.arrayContaining(['checkpoint', 'undo checkpoint', 'undo hold']),
   );
   expect(of(succeeded).map(({ name }) => name)).toEqual([
-    ...['admit', 'prepare', 'plug', 'hold', 'checkpoint', 'receive'],
+    ...['admit', 'prepare', 'plug', 'probe', 'hold', 'checkpoint', 'receive'],
     ...['restore', 'flip', 'divert', 'run', 'switchOff', 'confirm'],
   ]);
 });

@@ -92,6 +92,7 @@ export class World {
         release: () => call('release', () => this.#release()),
         divert: () => call('divert', () => this.#divert()),
         plug: (port) => call('plug', () => void (this.plugged = port)),
+        probe: () => call('probe', () => {}),
         unplug: () => call('unplug', () => void (this.plugged = null)),
         shut: () => call('shut', () => void (this.open = false)),
         toSink: async () => {
