@@ -2,7 +2,7 @@
 import { APPLICATIONS } from './applications.ts';
 import type { BedKind } from './bed.ts';
 import { startProgress } from './progress.ts';
-import { round, type Summary, summary } from './statistics.ts';
+import { median, round, type Summary, summary } from './statistics.ts';
 import { type Asleep, type Method, measureAsleep, nameOf, type Variant } from './switched-off.ts';
 
 export interface Figure31Row {
@@ -15,12 +15,19 @@ export interface Figure31Row {
   responseMs: number;
   residentMiB: number;
   spread: Summary;
+  /** Medians of the unpark's steps. */
+  steps: Record<string, number>;
 }
 
 export interface SizesOptions {
   quick: boolean;
   runs: number | undefined;
   only: readonly string[];
+  /** Of the beds and sizes in MiB only these; all when empty. */
+  beds: readonly string[];
+  sizes: readonly number[];
+  /** Told what is finished so far, each time a VM has been measured. */
+  keep(rows: object[]): void;
 }
 
 const both = { dummyRestore: true, prefetch: true };
@@ -36,15 +43,23 @@ const SIZES_MIB: Readonly<Record<BedKind, readonly number[]>> = {
   native: [1024, 2048, 3072, 4096, 8192],
   qemu: [1024, 2048, 4096],
 };
+const QUICK_MIB: readonly number[] = [1024, 2048];
 
 export async function figure31({
   quick,
   runs = quick ? 1 : 3,
   only,
+  beds: onlyBeds,
+  sizes,
+  keep,
 }: SizesOptions): Promise<{ rows: Figure31Row[] }> {
   const chosen = APPLICATIONS.filter(({ key }) => (only.length > 0 ? only : ['openssh']).includes(key));
   const beds = (['native', 'qemu'] as const).flatMap((kind) =>
-    SIZES_MIB[kind].slice(0, quick ? 1 : undefined).map((memoryMiB) => ({ kind, memoryMiB })),
+    (onlyBeds.length > 0 && !onlyBeds.includes(kind) ? [] : SIZES_MIB[kind])
+      .filter((memoryMiB) =>
+        (sizes.length > 0 ? sizes : quick ? QUICK_MIB : SIZES_MIB[kind]).includes(memoryMiB),
+      )
+      .map((memoryMiB) => ({ kind, memoryMiB })),
   );
   const variantsOf = (kind: BedKind) => VARIANTS.filter(({ method }) => kind === 'qemu' || method !== 'disk'); // what is no process can't be saved
   const steps = beds.reduce((sum, { kind }) => sum + variantsOf(kind).length * runs, 0);
@@ -56,6 +71,7 @@ export async function figure31({
       const done = (what: string) => progress.advance(what);
       const asleep = await measureAsleep({ kind, application, memoryMiB, variants, runs, done });
       for (const variant of variants) rows.push(rowOf(application.name, kind, memoryMiB, variant, asleep));
+      keep(rows);
     }
   progress.end();
   return { rows };
@@ -71,5 +87,9 @@ function rowOf(
   const own = asleep.filter((each) => nameOf(each) === nameOf(variant));
   const spread = summary(own.map(({ responseMs }) => responseMs));
   const residentMiB = round(summary(own.map((each) => each.residentMiB)).median);
-  return { application, bed, memoryMiB, ...variant, responseMs: spread.median, residentMiB, spread };
+  const names = Object.keys(own[0]?.steps ?? {});
+  const steps = Object.fromEntries(
+    names.map((name) => [name, round(median(own.map((each) => each.steps[name] ?? 0)))]),
+  );
+  return { application, bed, memoryMiB, ...variant, responseMs: spread.median, residentMiB, spread, steps };
 }

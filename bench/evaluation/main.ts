@@ -8,17 +8,26 @@ import { figure32 } from './figure-3.2.ts';
 import { figure33 } from './figure-3.3.ts';
 import { filterCost, idleScale, neighbour, surface } from './others.ts';
 import { writePage } from './page.ts';
-import { PARTS, type Part, type Result, thisMachine, writeResult } from './results.ts';
+import {
+  PARTS,
+  type Part,
+  type Result,
+  readResult,
+  thisMachine,
+  withFormerRows,
+  writeResult,
+} from './results.ts';
 import { sinkRuntimes } from './runtimes.ts';
 import { sshCost } from './ssh.ts';
 import { switchCosts } from './switch.ts';
 import { table31 } from './table-3.1.ts';
 import { table31Qemu } from './table-3.1-qemu.ts';
-import { table32 } from './table-3.2.ts';
+import { type Table32Row, table32, withModel } from './table-3.2.ts';
 
-const USAGE = `Usage: scripts/bench PART… [--quick] [--json] [--runs N] [--only APPLICATION,…] [--no-page]
+const USAGE = `Usage: scripts/bench PART… [--quick] [--json] [--runs N] [--only APPLICATION,…] [--beds BED,…] [--sizes MIB,…] [--no-page]
   PART: ${PARTS.join(', ')}, all; page only makes docs/performance.md of bench/results again
-  APPLICATION: ${APPLICATIONS.map(({ key }) => key).join(', ')}`;
+  APPLICATION: ${APPLICATIONS.map(({ key }) => key).join(', ')}; BED: native, qemu; MIB: sizes of VMs (figure-3.1, table-3.2)
+  What is left out by --only, --beds or --sizes keeps the rows that it has.`;
 
 export interface Request {
   quick: boolean;
@@ -26,15 +35,21 @@ export interface Request {
   runs: number | undefined;
   /** Keys of applications; all when empty. */
   only: readonly string[];
+  /** Of figure-3.1, table-3.2; all when empty. */
+  beds: readonly string[];
+  sizes: readonly number[];
 }
 
 type Measured = { rows: object[] };
+/** Told what is finished so far: a run that stops leaves that. */
+type Keep = (rows: object[]) => void;
 
-const MEASURE: Record<Part, (request: Request) => Promise<Measured>> = {
-  'table-3.1': ({ quick, runs, only }) => table31({ runs: runs ?? (quick ? 1 : 5), only }),
-  'table-3.1-qemu': ({ quick, runs, only }) => table31Qemu({ runs: runs ?? (quick ? 1 : 3), only }),
-  'figure-3.1': (request) => figure31(request),
-  'table-3.2': (request) => table32(request),
+const MEASURE: Record<Part, (request: Request, keep: Keep) => Promise<Measured>> = {
+  'table-3.1': ({ quick, runs, only }, keep) => table31({ runs: runs ?? (quick ? 1 : 5), only, keep }),
+  'table-3.1-qemu': ({ quick, runs, only }, keep) =>
+    table31Qemu({ runs: runs ?? (quick ? 1 : 3), only, keep }),
+  'figure-3.1': (request, keep) => figure31({ ...request, keep }),
+  'table-3.2': (request, keep) => table32({ ...request, keep }),
   'figure-3.2': (request) => figure32(request),
   'figure-3.3': (request) => figure33(request),
   'sink-memory': ({ quick }) => sinkRuntimes(quick),
@@ -45,6 +60,9 @@ const MEASURE: Record<Part, (request: Request) => Promise<Measured>> = {
   'idle-scale': ({ quick }) => idleScale(quick),
   api: ({ quick }) => surface(quick),
 };
+
+/** Whose rows are of one application or VM each, so that they can be measured one by one. */
+const IN_PIECES: readonly Part[] = ['table-3.1', 'table-3.1-qemu', 'figure-3.1', 'table-3.2'];
 
 /** These need no lab, or make their templates themselves. */
 const NO_BED: readonly Part[] = ['table-3.1-qemu', 'switch', 'neighbour', 'filter', 'idle-scale', 'api'];
@@ -57,6 +75,8 @@ async function main(): Promise<number> {
     quick: values.quick === true,
     runs: values.runs === undefined ? undefined : Number(values.runs),
     only: values.only?.split(',') ?? [],
+    beds: values.beds?.split(',') ?? [],
+    sizes: values.sizes?.split(',').map(Number) ?? [],
   };
   const parts = positionals.includes('all')
     ? [...PARTS]
@@ -70,9 +90,7 @@ async function main(): Promise<number> {
   let failed: SeamlessError | undefined;
   for (const part of parts)
     try {
-      const result = await measure(part, request);
-      writeResult(result);
-      results.push(result);
+      results.push(await measure(part, request));
     } catch (thrown) {
       // The others are not its fault; what was measured of it before stays.
       failed = asSeamlessError(thrown);
@@ -92,9 +110,31 @@ async function measure(part: Part, request: Request): Promise<Result> {
   const started = performance.now();
   const machine = thisMachine();
   const at = new Date().toISOString();
-  const measured = await MEASURE[part](request);
-  const seconds = Math.round((performance.now() - started) / 1000);
-  return { part, at, machine, quick: request.quick, seconds, ...measured } as Result;
+  const former = IN_PIECES.includes(part) ? readResult<object>(part) : null;
+  const isWhole = [request.only, request.beds, request.sizes].every(({ length }) => length === 0);
+  const write = (measured: Measured, more: { stopped?: string } = {}): Result => {
+    const seconds = Math.round((performance.now() - started) / 1000);
+    // What was left out, or not come to, keeps what it has.
+    const rows = isWhole && !more.stopped ? measured.rows : withFormerRows(measured.rows, former);
+    const whole = part === 'table-3.2' ? withModel(rows as Table32Row[]) : { rows };
+    const result = { part, at, machine, quick: request.quick, seconds, ...more, ...measured, ...whole };
+    writeResult(result as Result);
+    return result as Result;
+  };
+  const keep: Keep = (rows) => write({ rows }, { stopped: 'it was ended' });
+  let kept = 0;
+  try {
+    const measured = await MEASURE[part](request, (rows) => {
+      kept = rows.length;
+      keep(rows);
+    });
+    return write(measured);
+  } catch (thrown) {
+    const stopped = asSeamlessError(thrown).message;
+    const written = readResult<object>(part);
+    if (kept > 0 && written) writeResult({ ...(written as Result), stopped });
+    throw thrown;
+  }
 }
 
 function templatesOf(parts: readonly Part[], only: readonly string[]): string[] {
@@ -110,7 +150,7 @@ function parseArguments() {
   try {
     const parsed = parseArgs({
       allowPositionals: true,
-      options: { quick: flag, json: flag, 'no-page': flag, runs: word, only: word },
+      options: { quick: flag, json: flag, 'no-page': flag, runs: word, only: word, beds: word, sizes: word },
     });
     if (parsed.positionals.length > 0) return parsed;
   } catch (cause) {

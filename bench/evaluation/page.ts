@@ -14,7 +14,7 @@ import { renderSurface } from './page/surface.ts';
 import { renderSwitch } from './page/switch.ts';
 import { renderTable31, renderTable31Qemu } from './page/table-3.1.ts';
 import { draw, type Plot } from './plots.ts';
-import { PARTS, type Part, type Result, readResult } from './results.ts';
+import { PARTS, type Part, type Result, type RowRun, readResult } from './results.ts';
 
 const DOCS = join(import.meta.dirname, '../../docs');
 const TEMPLATE = join(import.meta.dirname, 'page.md');
@@ -67,8 +67,30 @@ export async function writePage(): Promise<void> {
   for (const [file, svg] of Object.entries(plots)) writeFileSync(join(DOCS, file), svg);
 }
 
-function provenance({ part, at, machine, quick, seconds }: Result): string {
+function provenance({ part, at, machine, quick, seconds, stopped, rows }: Result): string {
   const { processor, cores, memoryMiB, kernel, loadBefore } = machine;
   const command = `scripts/bench ${part}${quick ? ' --quick' : ''}`;
-  return `<sub>\`${command}\`, ${at.slice(0, 16).replace('T', ' ')} UTC, ${seconds} s; ${cores} × ${processor}, ${Math.round(memoryMiB / 1024)} GiB, Linux ${kernel}, load ${loadBefore} when it began.</sub>`;
+  return `<sub>\`${command}\`, ${minute(at)}, ${seconds} s; ${cores} × ${processor}, ${Math.round(memoryMiB / 1024)} GiB, Linux ${kernel}, ${loadWords(loadBefore, cores)}.${stopped ? ` It did not go to its end: ${stopped}.` : ''}${formerRuns(rows, cores)}</sub>`;
+}
+
+/** Whoever else ran meanwhile makes figures worse, and is told of. */
+function loadWords(loadBefore: number, cores: number): string {
+  return `load ${loadBefore} when it began${loadBefore > cores ? ' (**others ran**)' : ''}`;
+}
+
+/** Rows that stem from runs before, by what they are of. */
+function formerRuns(rows: readonly Record<string, unknown>[], cores: number): string {
+  const runs = new Map<string, Set<string>>();
+  for (const { run, application, bed, memoryMiB, sizeMiB } of rows) {
+    if (!run) continue;
+    const { at, loadBefore } = run as RowRun;
+    const when = `${minute(at)} (${loadWords(loadBefore, cores)})`;
+    const what = [application, bed, memoryMiB ?? sizeMiB].filter((word) => word !== undefined).join(' ');
+    runs.set(when, (runs.get(when) ?? new Set()).add(what));
+  }
+  return [...runs].map(([when, what]) => ` ${[...what].join(', ')}: ${when}.`).join('');
+}
+
+function minute(at: string): string {
+  return `${at.slice(0, 16).replace('T', ' ')} UTC`;
 }

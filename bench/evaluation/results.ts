@@ -37,6 +37,8 @@ export interface Result<Row = Record<string, unknown>> {
   /** Fewer runs and sizes than a full run has. */
   quick: boolean;
   seconds: number;
+  /** Why it has not gone to its end; the rows are those that it had finished. */
+  stopped?: string;
   rows: Row[];
   [more: string]: unknown;
 }
@@ -51,6 +53,29 @@ export function thisMachine(): Machine {
     kernel: release(),
     loadBefore: Math.round((loadavg()[0] ?? 0) * 10) / 10,
   };
+}
+
+/** Of a row that was not measured in the run that the result names. */
+export interface RowRun {
+  at: string;
+  loadBefore: number;
+  quick: boolean;
+}
+
+/** What tells rows of different beds apart; each bed's rows are compared with one another, so they stay together. */
+const BED_OF_ROW = ['application', 'bed', 'memoryMiB', 'sizeMiB'] as const;
+
+/** The rows of this run, and of the former ones those of beds that this run has not measured, marked with their own. Pure. */
+export function withFormerRows<Row extends object>(
+  rows: readonly Row[],
+  former: Result<Row> | null,
+): (Row & { run?: RowRun })[] {
+  const bedOf = (row: object) =>
+    JSON.stringify(BED_OF_ROW.map((key) => (row as Record<string, unknown>)[key]));
+  const measured = new Set(rows.map(bedOf));
+  const left = (former?.rows ?? []).filter((row) => !measured.has(bedOf(row)));
+  const run = former && { at: former.at, loadBefore: former.machine.loadBefore, quick: former.quick };
+  return [...left.map((row) => ({ ...(run ? { run } : {}), ...row })), ...rows];
 }
 
 export function writeResult(result: Result): void {

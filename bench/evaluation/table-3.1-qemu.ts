@@ -23,7 +23,8 @@ const MEMORY_MIB = 1024;
 export async function table31Qemu({
   runs,
   only,
-}: Pick<Options, 'runs' | 'only'>): Promise<{ rows: Table31QemuRow[] }> {
+  keep,
+}: Pick<Options, 'runs' | 'only' | 'keep'>): Promise<{ rows: Table31QemuRow[] }> {
   const chosen = APPLICATIONS.filter(({ key }) => only.length === 0 || only.includes(key));
   const progress = startProgress('table-3.1-qemu', chosen.length * runs);
   const rows: Table31QemuRow[] = [];
@@ -53,6 +54,7 @@ export async function table31Qemu({
       spread: { response: summary(wakes.map(({ times }) => times.responseMs)) },
       residentAsleepMiB: Math.round(summary(resident).median),
     });
+    keep?.(rows);
   }
   progress.end();
   return { rows };

@@ -50,6 +50,8 @@ export interface Options {
   runs: number;
   /** Keys of applications; all when empty. */
   only: readonly string[];
+  /** Told what is finished so far, application by application. */
+  keep?(rows: object[]): void;
   /** Of ours in each run. */
   wakes?: number;
   /** Another template than the bench's own, for a test of all this. */
@@ -77,6 +79,7 @@ export async function table31(options: Options): Promise<{ rows: Table31Row[] }>
       progress.advance(`${application.name}: ${Math.round(measured.ours.at(-1)?.times.responseMs ?? 0)} ms`);
     }
     rows.push(rowOf(application, ours, baseline, floor));
+    options.keep?.(rows);
   }
   progress.end();
   return { rows };

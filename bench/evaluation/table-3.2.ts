@@ -20,15 +20,20 @@ export interface SizeModel {
 }
 
 const SIZES_MIB = [1024, 2048, 3840, 7168];
+const QUICK_MIB: readonly number[] = [1024, 2048];
 const SWAP = [{ method: 'swap', dummyRestore: true, prefetch: true }] as const;
 
 export async function table32({
   quick,
   runs = quick ? 1 : 3,
-}: SizesOptions): Promise<{ rows: Table32Row[]; model: SizeModel }> {
+  sizes: onlySizes,
+  keep,
+}: Omit<SizesOptions, 'only' | 'beds'>): Promise<{ rows: Table32Row[] }> {
   const [application] = APPLICATIONS.filter(({ key }) => key === 'openssh');
   if (!application) throw new Error('Expected OpenSSH');
-  const sizes = quick ? SIZES_MIB.slice(0, 2) : SIZES_MIB;
+  const sizes = SIZES_MIB.filter((size) =>
+    onlySizes.length > 0 ? onlySizes.includes(size) : !quick || QUICK_MIB.includes(size),
+  );
   const progress = startProgress('table-3.2', sizes.length * runs);
   const measured: Table32Row[] = [];
   for (const sizeMiB of sizes) {
@@ -36,8 +41,15 @@ export async function table32({
     const request = { kind: 'qemu', application, memoryMiB: sizeMiB, variants: SWAP, runs, done } as const;
     const asleep = await measureAsleep(request);
     measured.push(rowOf(sizeMiB, median(asleep.map(({ residentMiB }) => residentMiB)), false));
+    keep(measured);
   }
   progress.end();
+  return { rows: measured };
+}
+
+/** Adds the paper's sizes that were not measured. Pure. */
+export function withModel(rows: readonly Table32Row[]): { rows: Table32Row[]; model: SizeModel } {
+  const measured = rows.filter(({ extrapolated }) => !extrapolated);
   const model = fit(measured);
   const others = [...new Set(paperRows('table-3.2').map((row) => Math.round(Number(row['size_gb']) * 1024)))]
     .filter((sizeMiB) => !measured.some((row) => row.sizeMiB === sizeMiB))

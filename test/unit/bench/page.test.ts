@@ -6,7 +6,7 @@ import { perGiB } from '../../../bench/evaluation/figure-3.2.ts';
 import { renderPage } from '../../../bench/evaluation/page.ts';
 import { paperFigure, paperTable31 } from '../../../bench/evaluation/paper.ts';
 import { draw } from '../../../bench/evaluation/plots.ts';
-import { PARTS, type Result, readResult } from '../../../bench/evaluation/results.ts';
+import { PARTS, type Result, readResult, withFormerRows } from '../../../bench/evaluation/results.ts';
 import { judge } from '../../../bench/evaluation/switch.ts';
 import type { Table31Row } from '../../../bench/evaluation/table-3.1.ts';
 import { fit } from '../../../bench/evaluation/table-3.2.ts';
@@ -141,4 +141,26 @@ test('what was held on purpose is no delay, and what overtook is out of order', 
   const { row, p99 } = judge(departures, arrivals, told, [[10, 100]]);
   expect(row).toMatchObject({ lost: 1, duplicated: 1, reordered: 1 });
   expect(p99).toBeCloseTo(45, -1);
+});
+
+test('a run of some of the VMs leaves the rows of the others, marked with the run that they stem from', () => {
+  const row = (memoryMiB: number, responseMs: number) => ({
+    application: 'OpenSSH',
+    bed: 'qemu',
+    memoryMiB,
+    responseMs,
+  });
+  const former = result('figure-3.1', [row(1024, 1), row(1024, 2), row(2048, 3)]) as Result<
+    ReturnType<typeof row>
+  >;
+  const run = { at: former.at, loadBefore: 0.1, quick: false };
+  const rows = withFormerRows([row(2048, 4)], former);
+  expect(rows).toEqual([{ run, ...row(1024, 1) }, { run, ...row(1024, 2) }, row(2048, 4)]);
+  const again = withFormerRows([row(4096, 5)], { ...former, at: '2026-02-02T03:04:05Z', rows });
+  expect(again.map((each) => each.run?.at)).toEqual([
+    former.at,
+    former.at,
+    '2026-02-02T03:04:05Z',
+    undefined,
+  ]);
 });
