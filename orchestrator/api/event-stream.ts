@@ -4,8 +4,12 @@
  *
  *   live ── the socket is full ──▶ behind ── drained, nothing left in the journal ──▶ live
  *                                    └── not drained for 30 s ──▶ `event: end`, closed
+ *
+ * What happens goes out in rounds, each stream getting all of a round in one write; between a few of them other work has its turn.
+ * So an event for 500 streams makes no request wait for 500 writes, and many at once cost little more than one.
  */
 import type { ServerResponse } from 'node:http';
+import { setTimeout as delay, setImmediate as nextTurn } from 'node:timers/promises';
 import type { Journal, JournalRecord } from '../saga/journal.ts';
 
 export type Frame = { text: string; isStep: boolean } | null;
@@ -19,14 +23,23 @@ export interface StreamQuery {
 }
 
 export interface StreamLimits {
-  /** Records read from the journal at once. */
+  /** Records read from the journal at once, and told in one round. */
   page: number;
   beatMs: number;
   /** How long a client may read nothing. */
   patienceMs: number;
+  /** From the beginning of one round to that of the next. */
+  roundMs: number;
+  /** Streams that are written to in one turn. */
+  atOnce: number;
 }
 
-const LIMITS: StreamLimits = { page: 500, beatMs: 15_000, patienceMs: 30_000 };
+const LIMITS: StreamLimits = { page: 500, beatMs: 15_000, patienceMs: 30_000, roundMs: 25, atOnce: 50 };
+
+interface Heard {
+  record: JournalRecord;
+  frame: Frame;
+}
 
 export class EventFan {
   readonly #journal: Journal;
@@ -35,6 +48,9 @@ export class EventFan {
   readonly #streams = new Set<EventStream>();
   #stopListening: (() => void) | null = null;
   #beat: NodeJS.Timeout | null = null;
+  /** What the next round brings. */
+  #heard: Heard[] = [];
+  #isGoingRound = false;
 
   constructor(journal: Journal, frameOf: (record: JournalRecord) => Frame, limits: StreamLimits = LIMITS) {
     this.#journal = journal;
@@ -64,18 +80,66 @@ export class EventFan {
   /** One subscription and one frame for all of them. */
   #listen(): void {
     this.#stopListening ??= this.#journal.subscribe((record) => {
-      const frame = this.#frameOf(record);
-      for (const stream of this.#streams) stream.hear(record, frame);
+      this.#heard.push({ record, frame: this.#frameOf(record) });
+      if (!this.#isGoingRound) void this.#goRound();
     });
     this.#beat ??= setInterval(() => {
       for (const stream of this.#streams) stream.beat();
     }, this.#limits.beatMs);
   }
 
+  /** Until there is nothing more to tell. */
+  async #goRound(): Promise<void> {
+    this.#isGoingRound = true;
+    await nextTurn(); // what is written together is told together
+    while (this.#heard.length > 0) {
+      const pause = delay(this.#limits.roundMs);
+      const round = new Round(this.#heard.splice(0, this.#limits.page));
+      let told = 0;
+      for (const stream of [...this.#streams]) {
+        stream.hear(round);
+        told += 1;
+        if (told % this.#limits.atOnce === 0) await nextTurn();
+      }
+      await pause;
+    }
+    this.#isGoingRound = false;
+  }
+
   #rest(): void {
+    this.#heard = [];
     this.#stopListening?.();
     clearInterval(this.#beat ?? undefined);
     this.#stopListening = this.#beat = null;
+  }
+}
+
+/** Records that go out together; those who want the same of them get the same bytes. */
+class Round {
+  readonly #heard: readonly Heard[];
+  readonly #texts = new Map<string, Buffer>();
+
+  constructor(heard: readonly Heard[]) {
+    this.#heard = heard;
+  }
+
+  get last(): number {
+    return this.#heard.at(-1)?.record.seq ?? 0;
+  }
+
+  /** What of it this stream wants and has not had; empty for nothing. */
+  for({ vm, steps }: StreamQuery, last: number): Buffer {
+    const from = this.#heard.findIndex(({ record }) => record.seq > last);
+    const key = JSON.stringify([vm, steps, from]);
+    const known = this.#texts.get(key);
+    if (known) return known;
+    const wanted = from === -1 ? [] : this.#heard.slice(from);
+    const texts = wanted.map(({ record, frame }) =>
+      frame && (vm === undefined || record.vm === vm) && (steps || !frame.isStep) ? frame.text : '',
+    );
+    const text = Buffer.from(texts.join(''));
+    this.#texts.set(key, text);
+    return text;
   }
 }
 
@@ -104,10 +168,11 @@ class EventStream {
     this.#last = query.from;
   }
 
-  hear(record: JournalRecord, frame: Frame): void {
+  hear(round: Round): void {
     if (!this.#isLive) return;
-    const { vm } = this.#query;
-    if ((vm === undefined || record.vm === vm) && !this.#write(record.seq, frame)) this.#fallBehind();
+    const text = round.for(this.#query, this.#last);
+    this.#last = Math.max(this.#last, round.last);
+    if (text.length > 0 && !this.#out.write(text)) this.#fallBehind();
   }
 
   /** From the journal until there is no more, or the socket is full. All in one turn: nothing can come in between. */

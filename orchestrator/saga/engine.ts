@@ -9,7 +9,7 @@
  * The success of one step and the start of the next are one transaction: one flush to the disk instead of two on the
  * way of a wake. After a crash `runSaga` reads the journal and goes on; every `do` and `undo` may then run again.
  */
-import { setTimeout as delay } from 'node:timers/promises';
+import { setTimeout as delay, setImmediate as nextTurn } from 'node:timers/promises';
 import { asSeamlessError, type ErrorBody, SeamlessError } from '../../common/errors.ts';
 import type { Log } from '../../common/log.ts';
 import type { SagaDefinition, SagaOutcome, Step, StepContext } from './definition.ts';
@@ -50,6 +50,8 @@ export async function runSaga<State extends object>(
   deps: SagaDeps,
   how: 'fresh' | 'recovered' = 'fresh',
 ): Promise<SagaOutcome<State>> {
+  // Whoever asked is answered by what is durable already, and waits for no flush of the first step.
+  if (how === 'fresh') await nextTurn();
   const run = new SagaRun(definition, id, deps);
   const started = performance.now();
   const outcome = await run.execute(how);
@@ -140,8 +142,7 @@ class SagaRun<State extends object> {
         this.#deps.onDone?.(step, result.output ?? {});
       }
     }
-    if (failed) this.#write([]);
-    return failed;
+    return failed; // Written with what follows: the first undo, or the end.
   }
 
   async #attempt(

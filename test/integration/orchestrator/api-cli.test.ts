@@ -120,7 +120,7 @@ test('park waits, shows each step and ends with 0; a second one says that it is 
     stdout: expect.stringMatching(/^vm1: park succeeded in \d+ ms$/),
   });
   expect(parked.stderr.match(/✓ \w+/g)?.join(' ')).toBe(
-    '✓ admit ✓ prepare ✓ plug ✓ hold ✓ checkpoint ✓ receive ✓ restore ✓ flip ✓ divert ✓ run ✓ switchOff ✓ confirm',
+    '✓ admit ✓ prepare ✓ plug ✓ probe ✓ hold ✓ checkpoint ✓ receive ✓ restore ✓ flip ✓ divert ✓ run ✓ switchOff ✓ confirm',
   );
   expect(await cli('park', 'vm1')).toMatchObject({ exitCode: 0, stdout: 'vm1 is parked already' });
   expect(await cli('park', 'vm1', '--json')).toMatchObject({

@@ -78,7 +78,9 @@ async function fan({ patienceMs }: { patienceMs: number }): Promise<{ journal: J
     text: `id: ${seq}\ndata: ${'x'.repeat(50_000)}\n\n`,
     isStep: false,
   });
-  const streams = new EventFan(journal, frameOf, { page: 50, beatMs: 15_000, patienceMs });
+  const streams = new EventFan(journal, frameOf, {
+    ...{ page: 50, beatMs: 15_000, patienceMs, roundMs: 5, atOnce: 1 },
+  });
   const server = createServer((_request, response) => {
     streams.serve(response, { steps: true, from: 0, follow: true });
   });
