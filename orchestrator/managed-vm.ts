@@ -4,7 +4,7 @@ import type { Log } from '../common/log.ts';
 import { compileProfile } from '../profiles/compile.ts';
 import { readProfile } from '../profiles/profile.ts';
 import type { SinkAgentApi, SinkAgentEvent } from '../sink-agent/api.ts';
-import type { VmAgentApi, VmDescription } from '../vm-agent/api.ts';
+import type { VmAgentApi } from '../vm-agent/api.ts';
 import { createRpcClient, type RpcClient } from '../wire/rpc-client.ts';
 import type { TlsMaterial } from '../wire/tls.ts';
 import { peerName } from './agents/peer-name.ts';
@@ -59,7 +59,7 @@ export interface ManagedVmDeps {
 
 /** Besides: where idle detection asks, and the VM's life in this process. */
 export interface RunningVm extends ManagedVm {
-  describe(): Promise<VmDescription>;
+  agent: RpcClient<VmAgentApi>;
   source: ReportSource;
   start(): void;
   close(): void;
@@ -184,7 +184,7 @@ export function manageVm(deps: ManagedVmDeps): RunningVm {
         : byNova
           ? 'running'
           : (await qmp.execute<{ status: string }>('query-status')).status,
-    describe: () => vmAgent.call('describe', {}, { timeoutMs: 10_000 }),
+    agent: vmAgent,
     scan: () => vmAgent.call('scan', { programs: [...parkSettings(vm, deps.policy()).programs] }),
     observe: (seconds) =>
       vmAgent.call('observe', { seconds, allow: profile() }, { timeoutMs: (seconds + 30) * 1000 }),

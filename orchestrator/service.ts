@@ -8,7 +8,7 @@ import { configInventory } from './api/config-inventory.ts';
 import { policyRoutes } from './api/policy.ts';
 import { startApi } from './api/server.ts';
 import type { Config } from './config.ts';
-import { examine, type Patients } from './doctor/examine.ts';
+import { agentPatient, examine, type Patients } from './doctor/examine.ts';
 import { attend } from './idle/attend.ts';
 import { explainRoutes } from './idle/route.ts';
 import { manageVm } from './managed-vm.ts';
@@ -92,8 +92,13 @@ export async function startService(options: ServiceOptions): Promise<{ close(): 
   const patients: Patients = {
     ...{ hosts: fleet.hosts, sinks: fleet.sinks, vms: config.vms, switchOff: config.switchOff ?? 'swap' },
     link: (host) => fleet.links.get(host),
-    describeSink: (name) => fleet.describe(name),
-    describeVm: (name) => found(vms.get(name)).describe(),
+    certificates: [
+      { what: 'certificate', file: config.tls.cert },
+      { what: 'authority', file: config.tls.ca },
+      ...(config.listen ? [{ what: 'certificate of the API', file: config.listen.tls.cert }] : []),
+    ],
+    sink: (name) => agentPatient(found(fleet.agents.get(name))),
+    vm: (name) => agentPatient(found(vms.get(name)).agent),
     stateOf: (name) => found(vms.get(name)).driver.state.kind,
   };
   const { follow } = followers(vms.values(), cloud?.requests ?? ownRequests(journal), log);

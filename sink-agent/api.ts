@@ -57,6 +57,8 @@ export interface ConnectionPolicy {
 
 export interface SinkAgentApi {
   describe: { params: Record<string, never>; result: SinkServerDescription };
+  /** What CRIU, in each template, finds wrong with the kernel that runs; one line each. */
+  checkCriu: { params: Record<string, never>; result: { problems: string[] } };
   /** Makes the container of `vm`: namespaces, root tree from the template, PID 1, a port not yet reachable. */
   prepare: {
     params: {

@@ -22,6 +22,12 @@ export function createHandlers(
         sinks: registry.list(),
       };
     },
+    async checkCriu() {
+      const problems = await Promise.all(
+        (await templates.list()).map((template) => templates.criuProblems(template)),
+      );
+      return { problems: [...new Set(problems.flat())] };
+    },
     prepare: (params) => registry.prepare(params),
     receive: async ({ vm, imageId }) => registry.get(vm).receive(imageId),
     restore: async ({ vm, imageId }) => registry.get(vm).restore(imageId),

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { SeamlessError } from '../common/errors.ts';
 import { exec } from '../common/exec.ts';
 import { assertSupported } from '../criu/arguments.ts';
+import { criuProblems } from '../criu/check.ts';
 
 export interface SinkTemplate {
   id: string;
@@ -17,7 +18,26 @@ export interface TemplateStore {
   find(id: string): Promise<SinkTemplate>;
   /** Version of the CRIU inside a template, which its sinks run; asked once. */
   criuVersion(template: SinkTemplate): Promise<string>;
+  /** What that CRIU finds wrong with this kernel. */
+  criuProblems(template: SinkTemplate): Promise<string[]>;
 }
+
+/**
+ * Runs what follows a template’s root in it, with mounts that end with it: CRIU looks for a root that is one, /proc, devices, and a
+ * place to write to. The tree itself is not written to.
+ */
+const ENTER_TEMPLATE = [
+  ...['unshare', '--mount', '--pid', '--fork', 'sh', '-ec'],
+  `root=$1; shift
+mount --make-rprivate /
+mount --bind "$root" "$root"
+cd "$root"
+mount -t tmpfs none run; mount --rbind /dev dev; mount -t proc none proc
+pivot_root . mnt
+umount -l /mnt
+exec "$@"`,
+  'sh',
+] as const;
 
 export function openTemplateStore(folder: string): TemplateStore {
   const versions = new Map<string, string>();
@@ -43,6 +63,7 @@ export function openTemplateStore(folder: string): TemplateStore {
       versions.set(template.id, version);
       return version;
     },
+    criuProblems: ({ root }) => criuProblems([...ENTER_TEMPLATE, root]),
   };
 }
 

@@ -128,6 +128,8 @@ export type ImageState = 'dumped' | 'received' | 'restored';
 
 export interface VmAgentApi {
   describe: { params: Record<string, never>; result: VmDescription };
+  /** What CRIU finds wrong with the guest's kernel; one line each. */
+  checkCriu: { params: Record<string, never>; result: { problems: string[] } };
   /** `programs`, here and below: names of those that count as gateway processes besides the ones that are found. */
   scan: { params: { programs?: string[] }; result: GatewayScan };
   /**

@@ -4,6 +4,7 @@
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { SeamlessError } from '../common/errors.ts';
 import { exec } from '../common/exec.ts';
+import { criuProblems } from '../criu/check.ts';
 import { linkToParent } from '../criu/delta.ts';
 import { readImage, writeImage } from '../wire/image-stream.ts';
 import type { ImageHandlers, RpcHandlers } from '../wire/rpc-server.ts';
@@ -53,6 +54,7 @@ export function createService(context: AgentContext): {
         network: await readNetwork(managementAddress),
       };
     },
+    checkCriu: async () => ({ problems: await criuProblems() }),
     scan: ({ programs = [] }) =>
       exclusively(async () => {
         assertHere(context);

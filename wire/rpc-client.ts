@@ -26,6 +26,8 @@ export interface CallOptions {
 
 export interface RpcClient<Api extends RpcApi<Api>, Event = never> {
   readonly peer: string;
+  /** When the certificate ends by which the agent proved itself last; null before the first connection. */
+  readonly certificateEnds: Date | null;
   call<M extends keyof Api & string>(
     method: M,
     params: Api[M]['params'],
@@ -46,15 +48,19 @@ export interface RpcClient<Api extends RpcApi<Api>, Event = never> {
 export function createRpcClient<Api extends RpcApi<Api>, Event = never>(
   options: RpcClientOptions,
 ): RpcClient<Api, Event> {
+  let certificateEnds: Date | null = null;
   const agent = new PatientAgent({
     keepAlive: true,
     maxSockets: 8,
     scheduling: 'lifo',
     secureContext: clientContext(options.tls),
-    checkServerIdentity: (_host, certificate) =>
-      certificate.subject?.CN === options.peer
-        ? undefined
-        : new Error(`Expected a certificate of ${options.peer}, got one of ${certificate.subject?.CN}`),
+    checkServerIdentity: (_host, certificate) => {
+      const of = certificate.subject?.CN;
+      if (of !== options.peer)
+        return new Error(`Expected a certificate of ${options.peer}, got one of ${of}`);
+      certificateEnds = new Date(certificate.valid_to);
+      return undefined;
+    },
   });
   const where = `${options.peer} at ${options.address}:${options.port}`;
 
@@ -85,6 +91,9 @@ export function createRpcClient<Api extends RpcApi<Api>, Event = never>(
 
   return {
     peer: options.peer,
+    get certificateEnds() {
+      return certificateEnds;
+    },
     async call(method, params, call = {}) {
       const { response } = open('POST', `/rpc/${method}`, call, JSON.stringify(params));
       try {
