@@ -86,6 +86,9 @@ async function operate(
   }
   const show = options.json && !process.stderr.isTTY ? () => {} : progress(process.stderr);
   const ended = await followOperation(client, operation, already ? 0 : eventId, show);
+  // It was past where it could be taken back when we asked: the VM is being woken now.
+  const tooLate = kind === 'unpark' && ended.kind === 'park' && ended.status === 'succeeded';
+  if (tooLate) return operate(client, kind, vm, options);
   const error = errorOf(kind, ended);
   if (error) return fail(error, options, ended);
   print(options.json ? JSON.stringify({ vm, already, operation: ended }) : `${vm}: ${operationLine(ended)}`);

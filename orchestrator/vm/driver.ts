@@ -38,6 +38,8 @@ export class VmDriver {
   #pendingWake: Wake | null = null;
   #parkBecause: ParkCause = { cause: 'manual' };
   #takenBackFor: Move['cause'] = null;
+  /** Who asked for the VM before the pivot: when that comes first all the same, the wake follows. */
+  #takenBackBy: Wake | null = null;
   #afterPark: PromiseWithResolvers<Reply> | null = null;
   #running: Promise<void> = Promise.resolve();
   #stopped = false;
@@ -140,6 +142,7 @@ export class VmDriver {
     switch (decision.action) {
       case 'takeParkBack':
         this.#takenBackFor = wake.cause;
+        this.#takenBackBy = wake;
         this.#wanted.abort();
         return { already: false, operation: this.#operation() };
       case 'unparkAfterPark':
@@ -305,6 +308,7 @@ export class VmDriver {
     const { journal, log, park, unpark } = this.#deps;
     this.#wanted = new AbortController();
     this.#takenBackFor = null;
+    this.#takenBackBy = null;
     const deps = { journal, log, wanted: this.#wanted.signal };
     const ended =
       definition === 'park'
@@ -338,8 +342,9 @@ export class VmDriver {
     if (outcome.kind === 'stuck') {
       return this.#settleAfterPark(new SeamlessError('VM_STUCK', outcome.error.message));
     }
-    if (this.#pendingWake && !this.#outside?.marks.place) {
-      return this.#settleAfterPark({ already: false, operation: this.#startUnpark(this.#pendingWake) });
+    const wake = this.#pendingWake ?? this.#takenBackBy;
+    if (wake && !this.#outside?.marks.place) {
+      return this.#settleAfterPark({ already: false, operation: this.#startUnpark(wake) });
     }
     const place = this.#outside?.marks.place;
     if (place) this.#settleAfterPark(new SeamlessError('VM_OUTSIDE', `${this.name}: ${place}`));

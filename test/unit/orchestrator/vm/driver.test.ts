@@ -187,6 +187,19 @@ test('an unpark before the pivot of a park takes the park back', async () => {
   expect(operationOf(journal.ofSaga(operation as string))).toMatchObject({ status: 'unwound' });
 });
 
+test('an unpark that comes while the flows are flipped is too late to take the park back, and wakes the VM', async () => {
+  const { driver, world, journal } = setUp();
+  const reached = blockAt(world, 'toSink');
+  const { operation } = driver.park();
+  const release = await reached;
+  await driver.unpark({ force: false });
+  release();
+  await driver.idle();
+  expect(operationOf(journal.ofSaga(operation as string))).toMatchObject({ status: 'succeeded' });
+  expect(driver.state).toEqual({ kind: 'awake' });
+  world.assertAtRest('awake');
+});
+
 test('a wake during a park waits for the pivot, hurries it, and follows at once', async () => {
   const { driver, world } = setUp();
   const reached = blockAt(world, 'sinkAgent.run');
