@@ -3,7 +3,7 @@
  * step acts, the fault is made, and it goes on. Whatever the fault: no connection of a client is lost, there is one copy of the
  * processes, and the VM is awake, parked, or stuck with everything kept, from which it comes back.
  *
- * SEAMLESS_HOST_FAULTS=all takes each fault at each step on both hosts (228 cases, an hour; -t '^unpark.flip' for a part); else those that each differ in what they find.
+ * SEAMLESS_HOST_FAULTS=all takes each fault at each step on both hosts (240 cases, an hour; -t '^unpark.flip' for a part); else those that each differ in what they find.
  */
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -45,7 +45,7 @@ type Fault =
 type Case = readonly [point: string, fault: Fault, host: SwitchHost];
 
 const STEPS = {
-  park: 'admit prepare plug hold checkpoint receive restore flip divert run switchOff confirm',
+  park: 'admit prepare plug probe hold checkpoint receive restore flip divert run switchOff confirm',
   unpark: 'resume flip checkpoint send restore release tidy',
 };
 const FAULTS: readonly Fault[] = [
