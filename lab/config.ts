@@ -35,6 +35,8 @@ export interface LabSettings {
   /** Path of the policy file, and how often the service asks. */
   policy?: string;
   sampleMs?: number;
+  /** Folder of the templates' profiles. */
+  profiles?: string;
   /** The service also listens by TLS on the management network, for its page. */
   page?: boolean;
 }
@@ -45,7 +47,7 @@ export function orchestratorConfig(
   accel: LabState['accel'] = 'tcg',
   commands: ReadonlyMap<string, readonly string[] | null> = new Map(),
   transports?: HostTransports,
-  { policy, sampleMs, page }: LabSettings = {},
+  { policy, sampleMs, profiles, page }: LabSettings = {},
 ) {
   const host = (name: SwitchHost) => ({
     name,
@@ -66,6 +68,7 @@ export function orchestratorConfig(
     ...(accel === 'native' ? { switchOff: 'ram' } : {}),
     ...(policy === undefined ? {} : { policy }),
     ...(sampleMs === undefined ? {} : { sampleMs }),
+    ...(profiles === undefined ? {} : { profiles }),
     hosts: [host('hv'), host('sink')],
     sinks: [
       {

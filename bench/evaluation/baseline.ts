@@ -3,7 +3,7 @@
  * orchestrator is stopped meanwhile, and afterwards nobody knows what is where: the bed is to be taken down.
  */
 import { spawn } from 'node:child_process';
-import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import { mkdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
@@ -157,7 +157,13 @@ async function writePlan(bed: Bed, vm: BedVm, plan: string): Promise<void> {
 
 /** The image that the sink lives from: the only one there. */
 async function parkedImage(images: string): Promise<Manifest> {
-  const [image = ''] = readdirSync(images).filter((name) => name !== IMAGE && !name.startsWith('.'));
+  const there = existsSync(images) ? readdirSync(images) : [];
+  const [image] = there.filter((name) => name !== IMAGE && !name.startsWith('.'));
+  if (image === undefined)
+    throw new SeamlessError(
+      'INTERNAL',
+      'Expected a parked VM, got one that has been woken before it was asked',
+    );
   return JSON.parse(await readFile(join(images, image, 'manifest.json'), 'utf8')) as Manifest;
 }
 

@@ -2,8 +2,8 @@
  * A bed: the lab with VMs of one template that has all applications, and a client. `native` boots the template's systemd as a container
  * ("container as VM"), `qemu` a virtual machine.
  */
-import { rmdir } from 'node:fs/promises';
-import { join } from 'node:path';
+import { copyFile, mkdir, readdir, rm, rmdir } from 'node:fs/promises';
+import { basename, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { ERRORS } from '../../common/errors.ts';
 import { takeDown } from '../../lab/down.ts';
@@ -82,7 +82,17 @@ export async function makeBed(
   const vms = planVms(lab, names, memoryMiB);
   const signal = AbortSignal.any([AbortSignal.timeout(UP_MS), interrupted.signal]);
   const native = kind === 'native';
-  const up = { lab, vms, source: SOURCE, services: true, native, sink, ...(swapMiB ? { swapMiB } : {}) };
+  const settings = { profiles: await profilesOf(template) };
+  const up = {
+    lab,
+    vms,
+    source: SOURCE,
+    services: true,
+    native,
+    sink,
+    settings,
+    ...(swapMiB ? { swapMiB } : {}),
+  };
   const state = await bringUp({ ...up, report: quiet, signal });
   const down = () => takeBedDown(lab);
   const bed: Bed = {
@@ -111,6 +121,26 @@ export async function makeBed(
     throw thrown;
   }
   return bed;
+}
+
+/** The applications are those of the gateways' tests and may do in a sink what they may there: lighttpd asks for the machine's load. */
+async function profilesOf(template: string): Promise<string> {
+  const folder = join(SOURCE, 'build/bench/profiles');
+  await mkdir(folder, { recursive: true });
+  await copyFile(join(SOURCE, 'profiles/apps.yaml'), join(folder, `${template}.yaml`));
+  return folder;
+}
+
+/** What is needed to find out why a run failed goes with its bed otherwise. @returns the folder, relative to the project */
+export async function keepLogs({ lab }: Bed): Promise<string> {
+  const folder = join('build/bench', basename(lab.runDirectory));
+  const to = join(SOURCE, folder);
+  await rm(to, { recursive: true, force: true });
+  await mkdir(to, { recursive: true });
+  const names = await readdir(lab.runDirectory, { recursive: true });
+  for (const name of names.filter((each) => each.endsWith('.log')))
+    await copyFile(join(lab.runDirectory, name), join(to, name.replaceAll('/', '-')));
+  return folder;
 }
 
 /**

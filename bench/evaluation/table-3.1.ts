@@ -4,7 +4,7 @@
  */
 import { APPLICATIONS, type BenchApplication } from './applications.ts';
 import { armPipeline, disarmPipeline, type Pipeline, type PipelineTimes } from './baseline.ts';
-import { type Bed, type BedKind, makeBed } from './bed.ts';
+import { type Bed, type BedKind, keepLogs, makeBed } from './bed.ts';
 import { type Client, connectClient, cycle, parkVm, respond, type WakeTimes } from './cycle.ts';
 import { startProgress } from './progress.ts';
 import { type SinkMemory, sinkMemory } from './sink-memory.ts';
@@ -141,6 +141,9 @@ function bedMaker(template: string | undefined) {
     const bed = await makeBed('native', template === undefined ? {} : { template });
     try {
       return await work(bed);
+    } catch (thrown) {
+      process.stderr.write(`bench: its logs are in ${await keepLogs(bed)}\n`);
+      throw thrown;
     } finally {
       await disarmPipeline(bed);
       await bed.down();

@@ -19,7 +19,9 @@ export const applications: Application[] = [
       await vm.shell(
         `grep -q ${attribute} /etc/tomcat10/server.xml || sed -i 's/connectionTimeout=/${attribute} &/' /etc/tomcat10/server.xml`,
       );
-      const page = 'hello from <%= java.net.InetAddress.getLocalHost().getHostName() %>';
+      // It reads a file: Tomcat looks only every four seconds whether a page has changed, and what it has in memory the sink would answer.
+      const page =
+        'hello from <%= java.nio.file.Files.readString(java.nio.file.Path.of("/etc/hostname")).strip() %>';
       await vm.shell(`echo '${page}' > /var/lib/tomcat10/webapps/ROOT${PAGE}`);
     },
     // The access log is written out by the thread that looks every ten seconds.
