@@ -25,6 +25,8 @@ export interface SagaDeps {
   onDone?: (step: { name: string; pivot?: true }, output: object) => void;
 }
 
+const WANTED = 'The VM is wanted';
+
 export interface NewSaga {
   id: string;
   vm: string;
@@ -123,7 +125,7 @@ class SagaRun<State extends object> {
 
   async #runGroup(group: readonly Step<State>[]): Promise<{ step: string; error: SeamlessError } | null> {
     if (!this.#pivotBegun() && this.#deps.wanted.aborted) {
-      return { step: group[0]?.name ?? '', error: new SeamlessError('ABORTED', 'The VM is wanted') };
+      return { step: group[0]?.name ?? '', error: new SeamlessError('ABORTED', WANTED) };
     }
     this.#write(group.map((step) => this.#record(step.name, 'started')));
     const results = await Promise.all(group.map((step) => this.#attempt(step)));
@@ -156,7 +158,7 @@ class SagaRun<State extends object> {
         const output = await step.do(this.#state, this.#context(step, mayUnwind && !step.pivot));
         return { ms: performance.now() - started, output };
       } catch (thrown) {
-        const error = asSeamlessError(thrown);
+        const error = this.#inWords(asSeamlessError(thrown));
         deadline ??= performance.now() + this.#definition.persistMs;
         const goOn =
           mayUnwind && error.details.inDoubt !== true
@@ -167,6 +169,12 @@ class SagaRun<State extends object> {
         await delay(this.#backoffMs(attempt));
       }
     }
+  }
+
+  /** Which call was cut off is nothing to whoever wanted the VM. */
+  #inWords(error: SeamlessError): SeamlessError {
+    if (error.code !== 'ABORTED' || !this.#deps.wanted.aborted) return error;
+    return new SeamlessError('ABORTED', WANTED, { cause: error, details: error.details });
   }
 
   async #unwind(): Promise<SagaOutcome<State>> {

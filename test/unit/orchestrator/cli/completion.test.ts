@@ -1,6 +1,9 @@
 /** The completions in the shells themselves, which scripts/test installs: what a word that was begun becomes. */
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { execa } from 'execa';
-import { describe, expect, test } from 'vitest';
+import { afterAll, describe, expect, test } from 'vitest';
 import { SHELLS } from '../../../../orchestrator/cli/completion/command.ts';
 import { placesOf } from '../../../../orchestrator/cli/completion/places.ts';
 import { program } from '../../../../orchestrator/cli/program.ts';
@@ -27,6 +30,9 @@ eval (string join \\n $COMPLETION | string collect)
 complete -C $LINE | string match -r '^\\S+'`,
 };
 
+const home = mkdtempSync(join(tmpdir(), 'seamless-shells-'));
+afterAll(() => rmSync(home, { recursive: true }));
+
 describe.each(['bash', 'zsh', 'fish'] as const)('%s', (shell) => {
   test.each([
     ['pa', 'park'],
@@ -39,11 +45,13 @@ describe.each(['bash', 'zsh', 'fish'] as const)('%s', (shell) => {
   ])('completes “%s”', async (said, word) => {
     const COMPLETION = SHELLS[shell](placesOf(program()));
     const { stdout } = await execa(shell, ['-c', COMPLETED[shell]], {
+      // A shell makes itself at home, in folders that go with the test.
       env: {
         COMPLETION,
         LINE: `seamless ${said}`,
-        HOME: '/nonexistent',
-        XDG_DATA_HOME: '/nonexistent',
+        HOME: home,
+        XDG_DATA_HOME: home,
+        XDG_CONFIG_HOME: home,
         TERM: 'dumb',
       },
       timeout: 10_000,
