@@ -164,7 +164,7 @@ export function parkSaga(ports: Ports): SagaDefinition<ParkState> {
       {
         name: 'switchOff',
         timeoutMs: 120_000,
-        do: ({ imageId }, context) => switchOff(ports, imageId, context),
+        do: (state, context) => switchOff(ports, state, context),
         undo: null,
       },
       {
@@ -266,11 +266,11 @@ async function flip({ network }: Ports, state: ParkState): Promise<undefined> {
 /** The VM is parked whether or not its memory comes free: stuck, it could not be woken any more. */
 async function switchOff(
   { power }: Ports,
-  imageId: string,
+  { imageId, imageBytes }: ParkState,
   { wanted, log }: StepContext,
 ): Promise<Partial<ParkState>> {
   try {
-    return await power.switchOff(imageId, wanted);
+    return await power.switchOff(imageId, wanted, imageBytes);
   } catch (error) {
     log.error('switchOff.failed', { error });
     return { off: false };

@@ -26,6 +26,10 @@ const STEP_BYTES = 256 * MiB;
 /** What is not worth a further step. */
 const CRUMB_BYTES = 8 * MiB;
 const POLL_MS = 50;
+/** Of `deflateGently`: what it begins with, how long it waits until it doubles that, and from where on it gives all. */
+const FIRST_BACK_BYTES = 32 * MiB;
+const BETWEEN_MS = 100;
+const MOST_GENTLY_BYTES = 512 * MiB;
 /** Ends when the balloon has not grown for so long: the guest has no more to give. */
 const STALLED_MS = 1500;
 const INFLATE_MS = 30_000;
@@ -47,7 +51,7 @@ export async function inflateBalloon(
   { dropCaches }: { dropCaches: boolean },
   wanted: AbortSignal,
 ): Promise<number> {
-  const actual = async () => (await qmp.execute<{ actual: number }>('query-balloon')).actual;
+  const actual = () => sizeOf(qmp);
   const available = async (drop: boolean) =>
     (await vmAgent.call('memory', drop ? { dropCaches: true } : {}, { signal: wanted, timeoutMs: 20_000 }))
       .availableBytes;
@@ -82,14 +86,37 @@ export async function inflateBalloon(
   return before - (await actual());
 }
 
-/** The device takes a size, not “none”: one above the VM’s memory is cut to it. A VM without a balloon has none to deflate. */
-export async function deflateBalloon(qmp: Qmp): Promise<void> {
-  try {
+/**
+ * Gives the guest `bytes` back, or all. The device takes a size, not “none”: one above the VM’s memory is cut to it. A VM without a balloon
+ * has none to deflate.
+ */
+export async function deflateBalloon(qmp: Qmp, bytes = Number.POSITIVE_INFINITY): Promise<void> {
+  await unlessNone(async () => {
     const { 'base-memory': memoryBytes } = await qmp.execute<{ 'base-memory': number }>(
       'query-memory-size-summary',
     );
-    await qmp.execute('balloon', { value: memoryBytes });
-  } catch (thrown) {
+    const wanted = bytes < memoryBytes ? (await sizeOf(qmp)) + bytes : memoryBytes;
+    await qmp.execute('balloon', { value: Math.min(memoryBytes, wanted) });
+  });
+}
+
+/** Gives all of it back, a little at first and soon more: a guest takes back page by page, with a processor that its programs wait for. */
+export async function deflateGently(qmp: Qmp): Promise<void> {
+  await unlessNone(async () => {
+    for (let given = FIRST_BACK_BYTES; given < MOST_GENTLY_BYTES; given *= 2) {
+      await deflateBalloon(qmp, given);
+      await delay(BETWEEN_MS);
+    }
+  });
+  await deflateBalloon(qmp);
+}
+
+async function sizeOf(qmp: Qmp): Promise<number> {
+  return (await qmp.execute<{ actual: number }>('query-balloon')).actual;
+}
+
+async function unlessNone(work: () => Promise<void>): Promise<void> {
+  await work().catch((thrown) => {
     if (asSeamlessError(thrown).code !== 'COMMAND_FAILED') throw thrown;
-  }
+  });
 }

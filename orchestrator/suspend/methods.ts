@@ -49,13 +49,13 @@ export function switchOffBy(deps: SwitchOffByDeps): SwitchOff & { away(): Promis
     async admit(signal) {
       await methods[choose()]?.admit?.(signal);
     },
-    async switchOff(imageId, wanted) {
+    async switchOff(imageId, wanted, imageBytes) {
       memory.turnDone(vm);
       // A call before this one may have saved it already.
       const method = (await away()) ? 'disk' : choose();
       last = method === 'disk' && !disk ? 'swap' : method;
       log.info('switchOff', { method: last });
-      return (methods[last] ?? swap).switchOff(imageId, wanted);
+      return (methods[last] ?? swap).switchOff(imageId, wanted, imageBytes);
     },
     async switchOn() {
       const ms = await memory.awaitTurn(vm);

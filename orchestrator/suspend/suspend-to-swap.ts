@@ -16,7 +16,7 @@ import type { Config } from '../config.ts';
 import type { MemoryCgroup } from '../hypervisor/memory-cgroup.ts';
 import type { Qmp } from '../hypervisor/qmp.ts';
 import type { Agent } from '../sagas/ports.ts';
-import { deflateBalloon, inflateBalloon, MARGIN_BYTES } from './balloon.ts';
+import { deflateBalloon, deflateGently, inflateBalloon, MARGIN_BYTES } from './balloon.ts';
 import type { SwitchOff, SwitchOffResult } from './switch-off.ts';
 import type { WorkingSet } from './working-set.ts';
 
@@ -42,7 +42,12 @@ const ASLEEP_BYTES = 128 * 1024 * 1024;
 /** What the cgroup gives back first may be nobody's (pages that are in swap already): then once more. */
 const TRIMS = 10;
 
+/** Of the image of a VM's processes: where it lies, the pages it is restored to, and what changes on the way. */
+const IMAGE_COPIES = 3;
+
 export function suspendToSwap(deps: SuspendToSwapDeps): SwitchOff {
+  /** What the guest needs for its processes beside what the balloon has left it; all that there is after a start of this service. */
+  let neededBytes = Number.POSITIVE_INFINITY;
   return {
     async admit(signal) {
       const { vmAgent, cgroup, assertRoomInSwap } = deps;
@@ -53,9 +58,15 @@ export function suspendToSwap(deps: SuspendToSwapDeps): SwitchOff {
       const ballooned = Math.max(0, availableBytes - MARGIN_BYTES);
       await assertRoomInSwap(Math.max(0, resident - ballooned));
     },
-    switchOff: (imageId, wanted) => switchOff(deps, imageId, wanted),
-    switchOn: () => switchOn(deps),
-    woken: () => deps.workingSet.record(),
+    switchOff(imageId, wanted, imageBytes = Number.POSITIVE_INFINITY) {
+      neededBytes = imageBytes * IMAGE_COPIES;
+      return switchOff(deps, imageId, wanted);
+    },
+    switchOn: () => switchOn(deps, neededBytes),
+    async woken() {
+      await deps.workingSet.record();
+      await deflateGently(deps.qmp).catch((error) => deps.log.error('balloon.left', { error }));
+    },
   };
 }
 
@@ -100,10 +111,16 @@ async function switchOff(
   };
 }
 
-/** `cont` first: everything else can wait for the guest, the guest for nothing. */
-async function switchOn({ qmp, cgroup, workingSet, parts }: SuspendToSwapDeps): Promise<void> {
-  await Promise.all([qmp.execute('cont'), deflateBalloon(qmp), cgroup.lift()]);
+/**
+ * `cont` first: everything else can wait for the guest, the guest for nothing. The balloon gives back what the restore needs, and all when
+ * that is done (`woken`): taking it back costs the guest the processor that its processes wait for.
+ */
+async function switchOn(
+  { qmp, cgroup, workingSet, parts }: SuspendToSwapDeps,
+  neededBytes?: number,
+): Promise<void> {
   if (parts?.prefetch !== false) void workingSet.prefetch(); // beside the wake, which need not wait for it
+  await Promise.all([qmp.execute('cont'), deflateBalloon(qmp, neededBytes), cgroup.lift()]);
 }
 
 /**

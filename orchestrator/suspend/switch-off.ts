@@ -14,8 +14,11 @@ export interface SwitchOffResult {
 export interface SwitchOff {
   /** Throws `HOST_MEMORY_SHORT` when switching it off now would harm its host. Asked before anything is moved. */
   admit?(signal: AbortSignal): Promise<void>;
-  /** @param imageId the VM's own image of its gateway processes, for the dummy restore. */
-  switchOff(imageId: string, wanted: AbortSignal): Promise<SwitchOffResult>;
+  /**
+   * @param imageId the VM's own image of its gateway processes, for the dummy restore
+   * @param imageBytes what they will need again when they come back
+   */
+  switchOff(imageId: string, wanted: AbortSignal, imageBytes?: number): Promise<SwitchOffResult>;
   /** The VM runs when this resolves; its memory comes back on demand, or is back. */
   switchOn(): Promise<void>;
   /** The wake is over and the processes run again: the time to learn what it used, and to tidy up. Never fails. */

@@ -2,6 +2,8 @@ import { expect, test } from 'vitest';
 import { silentLog } from '../../../../common/log.ts';
 import {
   type BalloonDeps,
+  deflateBalloon,
+  deflateGently,
   inflateBalloon,
   nextSize,
   relievedSize,
@@ -64,4 +66,29 @@ test('a policy’s word comes before the configuration’s, and disk needs to be
   expect(switchOffFor({ switchOff: 'ram' }, {})).toBe('ram');
   expect(switchOffFor({ switchOff: 'ram' }, disk, 'disk')).toBe('disk');
   expect(switchOffFor({ switchOff: 'ram' }, {}, 'disk')).toBe('swap');
+});
+
+/** A balloon of `sizeMiB` in a VM of 4 GiB, and the sizes that it was told. */
+function balloon(sizeMiB: number) {
+  const told: number[] = [];
+  const execute = async (command: string, args?: { value: number }) => {
+    if (command === 'balloon') told.push((args?.value ?? 0) / MiB);
+    return { actual: told.length > 0 ? (told.at(-1) ?? 0) * MiB : sizeMiB * MiB, 'base-memory': 4096 * MiB };
+  };
+  return { qmp: { execute } as unknown as BalloonDeps['qmp'], told };
+}
+
+test('a wake gives the guest what it needs at once, and never more than there is', async () => {
+  const some = balloon(1024);
+  await deflateBalloon(some.qmp, 30 * MiB);
+  expect(some.told).toEqual([1054]);
+  const nearly = balloon(4090);
+  await deflateBalloon(nearly.qmp, 30 * MiB);
+  expect(nearly.told).toEqual([4096]);
+});
+
+test('the rest comes back in growing pieces, and all of it', async () => {
+  const { qmp, told } = balloon(1024);
+  await deflateGently(qmp);
+  expect(told).toEqual([1056, 1120, 1248, 1504, 4096]);
 });
