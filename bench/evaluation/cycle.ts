@@ -10,6 +10,8 @@ import type { BenchApplication } from './applications.ts';
 import type { Bed, BedVm } from './bed.ts';
 
 const AWAKE_MS = 60_000;
+/** Of gigabytes that go to swap, by a machine that emulates. */
+const PARK_MS = 240_000;
 const ANSWER_MS = 60_000;
 /** Of a core, for so long. */
 const REST = 0.2;
@@ -59,7 +61,7 @@ export async function connectClient(
 export async function parkVm(bed: Bed, client: Client, { application }: BenchApplication): Promise<void> {
   const { plan, guest } = client.vm;
   if (bed.kind === 'qemu') await settled(plan.cgroup);
-  await park({ vm: plan.name, guest, api: bed.api }, application, { parkMs: [] });
+  await park({ vm: plan.name, guest, api: bed.api }, application, { parkMs: [] }, PARK_MS);
 }
 
 /** A virtual machine that works off what its boot or its wake has left is not idle, and nobody would park it. Slow ones do so for long. */

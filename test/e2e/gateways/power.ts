@@ -19,11 +19,12 @@ export async function park(
   stage: Vm,
   { isSettled }: Application,
   outcome: Pick<Outcome, 'parkMs'>,
+  operationMs = OPERATION_MS,
 ): Promise<void> {
   if (isSettled) await poll(SETTLE_MS, 'it to settle', async () => (await isSettled(stage.guest)) || null);
   const deadline = performance.now() + SETTLE_MS;
   for (;;) {
-    const { status, error, ms } = await tryToPark(stage);
+    const { status, error, ms } = await tryToPark(stage, operationMs);
     if (status === 'succeeded') {
       outcome.parkMs.push(ms ?? 0);
       return;
@@ -34,9 +35,12 @@ export async function park(
   }
 }
 
-async function tryToPark({ api, vm }: Pick<GatewayStage, 'vm' | 'api'>): Promise<Operation> {
+async function tryToPark(
+  { api, vm }: Pick<GatewayStage, 'vm' | 'api'>,
+  operationMs = OPERATION_MS,
+): Promise<Operation> {
   const { operation } = await api.post<{ operation: Operation | null }>(`/v1/vms/${vm}/park`);
-  return poll(OPERATION_MS, 'the park to end', async () => {
+  return poll(operationMs, 'the park to end', async () => {
     const now = await api.get<Operation>(`/v1/operations/${operation?.id}`);
     return now.status === 'running' ? null : now;
   });
