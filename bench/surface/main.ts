@@ -26,6 +26,8 @@ export interface SurfaceRow extends Latency {
   perSecond: number;
   /** Of one processor, by the service. */
   cpuPercent: number;
+  /** Of the time: its main thread could have run, and had no processor. */
+  waitedPercent: number;
   streams: number;
   events: number;
   /** By the stream that got the fewest. */
@@ -105,9 +107,14 @@ async function webhooks(way: SurfaceRow['way'], open: Open, first: number): Prom
 }
 
 async function underLoad(perSecond: number, ask: () => Promise<unknown>) {
-  const before = service.cpuMs();
+  const [cpu, waited] = [service.cpuMs(), service.waitedMs()];
   const latency = await atRate(perSecond, seconds, ask);
-  return { ...latency, cpuPercent: Math.round(((service.cpuMs() - before) / seconds) * 0.1) };
+  const percent = (ms: number) => Math.round((ms / seconds) * 0.1);
+  return {
+    ...latency,
+    cpuPercent: percent(service.cpuMs() - cpu),
+    waitedPercent: percent(service.waitedMs() - waited),
+  };
 }
 
 function alarm(id: string) {
@@ -130,13 +137,13 @@ function report(surface: Surface): void {
   } else {
     process.stdout.write(`${vms} VMs: answers after ${startMs} ms; ${rssMiB} MiB\n`);
     for (const row of rows) {
-      const { what, way, perSecond, p50Ms, p99Ms, mostMs, failed, why, cpuPercent, streams } = row;
+      const { what, way, perSecond, p50Ms, p99Ms, mostMs, failed, why, streams } = row;
       const heard = streams
         ? `; ${streams} streams, each got ${row.leastReceived} of ${row.events} events`
         : '';
       process.stdout.write(
         `${what} by ${way}, ${perSecond}/s for ${seconds} s: p50 ${p50Ms} ms, p99 ${p99Ms} ms, most ${mostMs} ms, ` +
-          `${failed} failed${why ? ` (${why})` : ''}, ${cpuPercent} % of a processor${heard}\n`,
+          `${failed} failed${why ? ` (${why})` : ''}, ${row.cpuPercent} % of a processor, for which it waited ${row.waitedPercent} % of the time${heard}\n`,
       );
     }
   }

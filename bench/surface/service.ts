@@ -24,6 +24,8 @@ export interface Service {
   rssMiB(): number;
   /** What it has used so far of a processor. */
   cpuMs(): number;
+  /** For how long its main thread has waited for a processor so far: what others on this machine have cost it. */
+  waitedMs(): number;
   close(): Promise<void>;
 }
 
@@ -73,6 +75,8 @@ export async function startService(options: ServiceOptions): Promise<Service> {
       const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
       return (Number(fields[11]) + Number(fields[12])) * 10;
     },
+    // Nanoseconds on a processor, nanoseconds waiting for one, slices.
+    waitedMs: () => Number(proc(`task/${child.pid}/schedstat`).split(' ')[1]) / 1e6,
     close,
   };
 }

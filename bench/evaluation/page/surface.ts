@@ -23,6 +23,7 @@ export function renderSurface({
       'most, ms',
       'failed',
       'CPU',
+      'waited for one',
       'p99 < 50 ms',
     ],
     rows.map((row) => [
@@ -33,6 +34,8 @@ export function renderSurface({
       ...[row.p50Ms, row.p99Ms, row.mostMs].map((ms) => ms.toFixed(1)),
       String(row.failed),
       `${row.cpuPercent} %`,
+      // Runs of before it was measured have none.
+      (row as Partial<SurfaceRow>).waitedPercent === undefined ? '–' : `${row.waitedPercent} %`,
       verdict(row.p99Ms < P99_MS && row.failed === 0),
     ]),
   );
@@ -42,7 +45,7 @@ export function renderSurface({
   );
   const events = lists.map(({ events }) => events).join(' and ');
   return {
-    markdown: `${details}\n\n${whole(vms)} registered VMs: the service answers ${(startMs / 1000).toFixed(1)} s after its process began and has ${whole(rssMiB)} MiB. ${STREAMS} event streams, each of which got each of ${events} events: ${verdict(heard)}.`,
+    markdown: `${details}\n\n${whole(vms)} registered VMs: the service answers ${(startMs / 1000).toFixed(1)} s after its process began and has ${whole(rssMiB)} MiB. ${STREAMS} event streams, each of which got each of ${events} events: ${verdict(heard)}. “Waited for one”: the share of the time in which the service could have run and had no processor, since the clients and whatever else is on the machine had them.`,
     plots: {},
   };
 }
