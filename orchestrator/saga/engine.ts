@@ -180,7 +180,9 @@ class SagaRun<State extends object> {
   async #unwind(): Promise<SagaOutcome<State>> {
     const begun = this.#groups.flat().filter(({ name }) => !['untouched', 'undone'].includes(this.#of(name)));
     for (const step of begun.reverse()) {
-      this.#write([this.#record(step.name, 'undoStarted')]);
+      // Where there is nothing to undo, nothing follows that would have to wait for a flush.
+      if (step.undo) this.#write([this.#record(step.name, 'undoStarted')]);
+      else this.#carried.push(this.#record(step.name, 'undoStarted'));
       const started = performance.now();
       const error = await this.#attemptUndo(step);
       const ms = performance.now() - started;
