@@ -126,7 +126,7 @@ async function measure(part: Part, request: Request): Promise<Result> {
   try {
     const measured = await MEASURE[part](request, (rows) => {
       kept = rows.length;
-      keep(rows);
+      if (kept > 0) keep(rows);
     });
     return write(measured);
   } catch (thrown) {

@@ -75,7 +75,17 @@ export function withFormerRows<Row extends object>(
   const measured = new Set(rows.map(bedOf));
   const left = (former?.rows ?? []).filter((row) => !measured.has(bedOf(row)));
   const run = former && { at: former.at, loadBefore: former.machine.loadBefore, quick: former.quick };
-  return [...left.map((row) => ({ ...(run ? { run } : {}), ...row })), ...rows];
+  const all: (Row & { run?: RowRun })[] = [
+    ...left.map((row) => ({ ...(run ? { run } : {}), ...row })),
+    ...rows,
+  ];
+  return all.toSorted((a, b) => placeOf(a).localeCompare(placeOf(b)));
+}
+
+/** One bed after the other, and in it by the size of the VM; else as they came. */
+function placeOf(row: object): string {
+  const { bed, memoryMiB, sizeMiB } = row as { bed?: string; memoryMiB?: number; sizeMiB?: number };
+  return `${bed ?? ''} ${String(memoryMiB ?? sizeMiB ?? 0).padStart(9, '0')}`;
 }
 
 export function writeResult(result: Result): void {

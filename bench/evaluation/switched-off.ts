@@ -37,8 +37,8 @@ export interface AsleepRequest {
   memoryMiB: number;
   variants: readonly Variant[];
   runs: number;
-  /** Told after each wake. */
-  done(what: string): void;
+  /** Told after each wake, with all so far. */
+  done(what: string, asleep: readonly Asleep[]): void;
 }
 
 /** Each variant `runs` times after a wake that is not counted, on one VM of `memoryMiB`. */
@@ -66,6 +66,7 @@ export async function measureAsleep(request: AsleepRequest): Promise<Asleep[]> {
         asleep.push({ ...variant, responseMs, residentMiB, steps });
         done(
           `${application.name}, ${kind}, ${memoryMiB} MiB, ${nameOf(variant)}: ${Math.round(responseMs)} ms, ${residentMiB} MiB asleep`,
+          asleep,
         );
       }
     }

@@ -47,9 +47,10 @@ export async function table32({
   return { rows: measured };
 }
 
-/** Adds the paper's sizes that were not measured. Pure. */
-export function withModel(rows: readonly Table32Row[]): { rows: Table32Row[]; model: SizeModel } {
+/** Adds the paper's sizes that were not measured; of a single measured size nothing follows. Pure. */
+export function withModel(rows: readonly Table32Row[]): { rows: Table32Row[]; model?: SizeModel } {
   const measured = rows.filter(({ extrapolated }) => !extrapolated);
+  if (new Set(measured.map(({ sizeMiB }) => sizeMiB)).size < 2) return { rows: measured };
   const model = fit(measured);
   const others = [...new Set(paperRows('table-3.2').map((row) => Math.round(Number(row['size_gb']) * 1024)))]
     .filter((sizeMiB) => !measured.some((row) => row.sizeMiB === sizeMiB))

@@ -82,12 +82,15 @@ export function renderTable32({ rows, model }: Result<Table32Row> & { model?: Si
       ];
     }),
   );
+  const line = model
+    ? `Model for the sizes that were not measured, a line through those that were: resident = ${model.fixedMiB} MiB + ${model.perGiBMiB} MiB per GiB.`
+    : 'One size was measured, from which nothing follows for others.';
   const asked = rows.find(({ sizeMiB, extrapolated }) => sizeMiB === ASLEEP.sizeMiB && !extrapolated);
   const judged = asked
     ? ` At ${ASLEEP.sizeMiB} MiB at most ${ASLEEP.residentMiB} MiB asleep: ${verdict(asked.residentMiB <= ASLEEP.residentMiB)}.`
     : '';
   return {
-    markdown: `Suspend-to-swap of a VM with OpenSSH and most of its memory dirty. Model for the sizes that were not measured, a line through those that were: resident = ${model?.fixedMiB} MiB + ${model?.perGiBMiB} MiB per GiB.${judged}\n\n${details}`,
+    markdown: `Suspend-to-swap of a VM with OpenSSH and most of its memory dirty. ${line}${judged}\n\n${details}`,
     plots: {},
   };
 }
