@@ -35,6 +35,9 @@ export interface SinkServerDescription {
   name: string;
   templateIds: string[];
   criuVersion: string;
+  /** What rules in sinks are made with, and what limits a sink there; not told by an older agent. */
+  packetFilter?: 'nft' | 'iptables';
+  limits?: string[];
   memoryAvailableBytes: number;
   sinks: SinkStatus[];
 }

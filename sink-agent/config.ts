@@ -23,17 +23,15 @@ export interface SinkAgentConfig {
   pageOutAfterMs: number | null;
 }
 
-export type RuntimeConfig =
-  | { type: 'namespaces' }
-  | {
-      type: 'docker';
-      /** Of Docker or Podman. */
-      socket: string;
-      /** Most memory of one sink, 1024 unless told: one that does not fit is refused at the park. */
-      memoryMiB: number;
-      /** Most threads of one sink, 4096 unless told. */
-      pids: number;
-    };
+export interface SinkLimits {
+  /** Most memory of one sink, 1024 unless told: one that does not fit is refused at the park. */
+  memoryMiB: number;
+  /** Most threads of one sink, 4096 unless told. */
+  pids: number;
+}
+
+/** With `namespaces` the limits hold where cgroup v2 has the controllers. `socket`: of Docker or Podman. */
+export type RuntimeConfig = ({ type: 'namespaces' } | { type: 'docker'; socket: string }) & SinkLimits;
 
 const PATH = /^\/[^,:\\\s]*$/; // the template's root is a mount option, in which these have a meaning
 
@@ -94,20 +92,17 @@ export function parseConfig(value: unknown): SinkAgentConfig {
     return otherwise;
   };
   const runtimeOf = (given: unknown): RuntimeConfig => {
-    if (given === undefined) return { type: 'namespaces' };
+    if (given === undefined) return runtimeOf({ type: 'namespaces' });
     const type = typeof given === 'object' && given !== null && 'type' in given ? given.type : undefined;
-    if (type === 'namespaces') {
-      section('runtime', given, ['type'], problems);
-      return { type };
-    }
-    const runtime = section('runtime', given, ['type', 'socket', 'memoryMiB', 'pids'], problems);
-    if (type !== 'docker') problems.push(`runtime.type: expected namespaces or docker, got ${show(type)}`);
-    return {
-      type: 'docker',
-      socket: path('runtime.socket', runtime.socket),
+    const keys = type === 'namespaces' ? [] : ['socket'];
+    const runtime = section('runtime', given, ['type', ...keys, 'memoryMiB', 'pids'], problems);
+    const limits = {
       memoryMiB: positive('runtime.memoryMiB', runtime.memoryMiB, 1024),
       pids: positive('runtime.pids', runtime.pids, 4096),
     };
+    if (type === 'namespaces') return { type, ...limits };
+    if (type !== 'docker') problems.push(`runtime.type: expected namespaces or docker, got ${show(type)}`);
+    return { type: 'docker', socket: path('runtime.socket', runtime.socket), ...limits };
   };
   const config: SinkAgentConfig = {
     name: text('name', top.name),

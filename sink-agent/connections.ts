@@ -5,9 +5,9 @@
  * Both end in the syscall filter: it reads the queue, and it listens at the check port. While it is not there the queue
  * drops, so that nobody gets an answer which the VM might not stand by.
  */
-import { exec } from '../common/exec.ts';
 import type { Manifest } from '../criu/manifest.ts';
 import type { ConnectionPolicy } from './api.ts';
+import { setPacketRules, TABLE } from './sandbox/packet-rules.ts';
 import { RESETS_JUDGED } from './sandbox/resets.ts';
 
 export interface ConnectionPlan {
@@ -54,17 +54,61 @@ export async function ensureConnectionRules(
   plan: ConnectionPlan,
 ): Promise<void> {
   if (plan.gatedPorts.length === 0 && plan.checkPort === null) return;
-  await Promise.all(
-    ([4, 6] as const).map((family) => {
-      const program = family === 4 ? 'iptables-restore' : 'ip6tables-restore';
-      const inside = ['nsenter', '--target', String(pid), '--net'] as const;
-      return exec([...inside, program, '--wait'], { input: connectionRules(family, device, plan) });
-    }),
-  );
+  await setPacketRules(pid, {
+    nft: connectionChains(device, plan),
+    iptables: (family) => connectionRules(family, device, plan),
+    besideOthers: false,
+  });
+}
+
+/** What `nft` reads; the resets have chains of their own, which stay. */
+export function connectionChains(device: string, plan: ConnectionPlan): string[] {
+  const { gatedPorts, listening, sources, checkPort } = plan;
+  const syn = `iifname "${device}" tcp flags & (fin | syn | rst | ack) == syn`;
+  const answer = `oifname "${device}" tcp flags & (fin | syn | rst | ack) == (syn | ack) meta mark != ${OWN_MARK}`;
+  const queue = `queue num ${QUEUE}`;
+  const guarded = checkPort === null ? gatedPorts : [...gatedPorts, checkPort];
+  const chain = (name: string, place: string, rules: readonly string[]) => [
+    `add chain ${TABLE} ${name}${place && ` { type ${place}; }`}`,
+    `flush chain ${TABLE} ${name}`,
+    ...rules.map((rule) => `add rule ${TABLE} ${name} ${rule}`),
+  ];
+  const gates = [
+    `add table ${TABLE}`,
+    ...chain(
+      'entering',
+      'filter hook input priority mangle',
+      guarded.map((port) => `${syn} tcp dport ${port} ${queue}`),
+    ),
+    ...chain(
+      'answering',
+      'filter hook output priority mangle',
+      gatedPorts.map((port) => `${answer} tcp sport ${port} ${queue}`),
+    ),
+  ];
+  if (checkPort === null) return gates;
+  const from = (source: string) => `${source.includes(':') ? 'ip6' : 'ip'} saddr ${source}`;
+  return [
+    ...gates,
+    ...chain(
+      'checks',
+      '',
+      listening.map((port) => `tcp dport ${port} redirect to :${checkPort}`),
+    ),
+    ...chain(
+      'translating',
+      'nat hook prerouting priority dstnat',
+      sources.map((source) => `${syn} ${from(source)} jump checks`),
+    ),
+    // To all others the port is closed.
+    ...chain('closing', 'filter hook input priority filter', [
+      `${syn} tcp dport ${checkPort} ct status & dnat != dnat reject with tcp reset`,
+    ]),
+  ];
 }
 
 /** What `iptables-restore` reads. */
-export function connectionRules(family: 4 | 6, device: string, plan: ConnectionPlan): string {
+export function connectionRules(family: 4 | 6, device: string, plan: ConnectionPlan): string[] {
   const { gatedPorts, listening, sources, checkPort } = plan;
   const syn = `-i ${device} -p tcp --syn`;
   const queue = `-j NFQUEUE --queue-num ${QUEUE}`;
@@ -91,5 +135,5 @@ export function connectionRules(family: 4 | 6, device: string, plan: ConnectionP
       'COMMIT',
     );
   }
-  return `${tables.join('\n')}\n`;
+  return tables;
 }

@@ -3,12 +3,14 @@ import { readFile } from 'node:fs/promises';
 import type { RpcHandlers } from '../wire/rpc-server.ts';
 import type { SinkAgentApi } from './api.ts';
 import type { Registry } from './registry.ts';
+import { packetFilter } from './sandbox/packet-rules.ts';
 import type { TemplateStore } from './templates.ts';
 
 export function createHandlers(
   name: string,
   registry: Registry,
   templates: TemplateStore,
+  limits: readonly string[],
 ): RpcHandlers<SinkAgentApi> {
   return {
     async describe() {
@@ -18,6 +20,8 @@ export function createHandlers(
         name,
         templateIds: [...new Set(known.map(({ id }) => id))], // two names may have the same tree
         criuVersion: versions[0] ?? '',
+        packetFilter: await packetFilter(),
+        limits: [...limits],
         memoryAvailableBytes: await memoryAvailable(),
         sinks: registry.list(),
       };

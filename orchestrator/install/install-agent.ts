@@ -8,7 +8,7 @@ import { join } from 'node:path';
 import { SeamlessError } from '../../common/errors.ts';
 import type { HostTransport } from '../host/transport.ts';
 import { type Authority, certify } from '../pki/authority.ts';
-import type { AgentRole, Bundle } from './bundle.ts';
+import { AGENTS_PREFIX, type AgentRole, type Bundle } from './bundle.ts';
 
 export interface AgentInstallation {
   role: AgentRole;
@@ -31,7 +31,6 @@ export interface Installed {
   former: string | null;
 }
 
-const PREFIX = '/usr/lib/seamless/agents';
 const CONFIGURATION = '/etc/seamless';
 const UNITS = join(import.meta.dirname, '../../packaging/systemd');
 const UNPACK_MS = 120_000;
@@ -46,10 +45,10 @@ export async function installAgent(
   const { role, bundle } = what;
   say(`looking at ${host.name}`);
   const former = await look(host, role);
-  if (!(await isThere(host, `${PREFIX}/${role}/${bundle.version}`))) {
+  if (!(await isThere(host, `${AGENTS_PREFIX}/${role}/${bundle.version}`))) {
     say(`uploading ${role} ${bundle.version}`);
     const archive = await host.install(bundle.file);
-    await shell(host, UNPACK, [`${PREFIX}/${role}`, bundle.version, archive], UNPACK_MS);
+    await shell(host, UNPACK, [`${AGENTS_PREFIX}/${role}`, bundle.version, archive], UNPACK_MS);
   }
   say('enrolling');
   await enrol(host, what);
@@ -57,16 +56,16 @@ export async function installAgent(
   say(former === null ? 'starting it' : `switching over from ${former}`);
   const unit = `seamless-${role}.service`;
   await host.writeFile(`/etc/systemd/system/${unit}`, readFileSync(join(UNITS, unit), 'utf8'));
-  await shell(host, SWITCH_OVER, [`${PREFIX}/${role}`, bundle.version, unit]);
+  await shell(host, SWITCH_OVER, [`${AGENTS_PREFIX}/${role}`, bundle.version, unit]);
   await what.ask();
-  await shell(host, FORGET, [`${PREFIX}/${role}`, bundle.version, former ?? bundle.version]);
+  await shell(host, FORGET, [`${AGENTS_PREFIX}/${role}`, bundle.version, former ?? bundle.version]);
   say(`${role} ${bundle.version} answers as ${what.name}`);
   return { version: bundle.version, former };
 }
 
 /** @returns the version that is there; throws `PREREQUISITE_MISSING` for what can't be put there by us */
 async function look(host: HostTransport, role: AgentRole): Promise<string | null> {
-  const { stdout } = await shell(host, LOOK, [`${PREFIX}/${role}`]);
+  const { stdout } = await shell(host, LOOK, [`${AGENTS_PREFIX}/${role}`]);
   const facts = new Map(stdout.split('\n').map((line) => line.split(' ', 2) as [string, string]));
   const [major = 0, minor = 0] = (facts.get('libc') ?? '').split('.').map(Number);
   const missing = [
@@ -91,7 +90,7 @@ async function enrol(
   const { stdout: publicKey } = await shell(host, KEY, [
     pki,
     role,
-    `${PREFIX}/${role}/${bundle.version}/node`,
+    `${AGENTS_PREFIX}/${role}/${bundle.version}/node`,
   ]);
   const certificate = await certify(authority, publicKey, `${role}:${name}`, [address]);
   await host.writeFile(`${pki}/${role}.crt`, certificate);
@@ -141,7 +140,9 @@ echo "libc $(getconf GNU_LIBC_VERSION 2>/dev/null | cut -d' ' -f2)"
 [ -d /run/systemd/system ] && echo "systemd yes"
 command -v criu >/dev/null && echo "criu yes"
 lacks=
-for command in ip:iproute2 iptables-restore:iptables ethtool:ethtool; do
+filter=nft
+command -v nft >/dev/null || filter=iptables-restore
+for command in ip:iproute2 $filter:iptables ethtool:ethtool; do
   command -v "\${command%:*}" >/dev/null || lacks=$lacks\${command#*:},
 done
 ldconfig -p | grep -qF libnetfilter_queue.so.1 || lacks=\${lacks}libnetfilter-queue1

@@ -16,7 +16,8 @@ import { type AgentRole, packAgent } from './bundle.ts';
 import type { InstallFlags } from './cli.ts';
 import { type Installed, installAgent } from './install-agent.ts';
 
-const ANSWER_MS = 30_000;
+/** Node's first start takes as long on an emulated processor. */
+const ANSWER_MS = 120_000;
 const SCAN_MS = 15_000;
 
 export async function install(

@@ -8,7 +8,8 @@ import { join } from 'node:path';
 import { SeamlessError } from '../../common/errors.ts';
 import { GATE_PROGRAM } from '../../criu/gate.ts';
 import { LIMITS_LIBRARY } from '../../criu/run.ts';
-import { createCgroup, enterCgroup } from '../sandbox/cgroup.ts';
+import type { SinkLimits } from '../config.ts';
+import { createCgroup, enterCgroup, limitCgroup } from '../sandbox/cgroup.ts';
 import { createNetwork } from '../sandbox/network.ts';
 import { identify, type ProcessIdentity } from '../sandbox/process.ts';
 import { clearAway, PROGRAMS } from '../sandbox/sandbox.ts';
@@ -17,7 +18,7 @@ import type { SandboxPlan, SinkRuntime } from './runtime.ts';
 const READY_MS = 10_000;
 
 /** @param mountPoint an empty folder, made here; each sink mounts there in its own namespace. */
-export function namespacesRuntime(mountPoint: string): SinkRuntime {
+export function namespacesRuntime(mountPoint: string, limits: SinkLimits): SinkRuntime {
   return {
     async create(plan) {
       const { cgroup } = plan;
@@ -25,6 +26,7 @@ export function namespacesRuntime(mountPoint: string): SinkRuntime {
       await mkdir(plan.images, { recursive: true, mode: 0o700 });
       await createCgroup(cgroup);
       try {
+        await limitCgroup(cgroup, limits);
         const init = await startInit(plan, mountPoint);
         await createNetwork(plan.port, init.pid, plan.network);
         return { init, cgroup };

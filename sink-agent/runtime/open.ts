@@ -7,8 +7,9 @@ import type { SinkRuntime } from './runtime.ts';
 
 export async function openRuntime(config: SinkAgentConfig, log: Log): Promise<SinkRuntime> {
   const { runtime, name, stateDir } = config;
-  if (runtime.type === 'namespaces') return namespacesRuntime(join(stateDir, 'mount-point'));
+  const { memoryMiB, pids } = runtime;
+  if (runtime.type === 'namespaces')
+    return namespacesRuntime(join(stateDir, 'mount-point'), { memoryMiB, pids });
   const { dockerRuntime } = await import('./docker/docker.ts');
-  const { socket, memoryMiB, pids } = runtime;
-  return dockerRuntime({ socket, server: name, limits: { memoryMiB, pids }, log });
+  return dockerRuntime({ socket: runtime.socket, server: name, limits: { memoryMiB, pids }, log });
 }

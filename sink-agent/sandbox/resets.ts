@@ -6,9 +6,9 @@
  * The answer to a request at a closed port bears an ACK, and always leaves.
  */
 import { isIPv6 } from 'node:net';
-import { join } from 'node:path';
-import { type Exec, exec } from '../../common/exec.ts';
+import type { Exec } from '../../common/exec.ts';
 import type { TcpConnection } from '../../criu/manifest.ts';
+import { setPacketRules, TABLE } from './packet-rules.ts';
 
 const CHAIN = 'resets';
 
@@ -21,17 +21,20 @@ export const RESETS_JUDGED: readonly string[] = [
 
 /** Until `allowResets` none leaves. `pid` is a process in the sink's namespace. */
 export async function judgeResets(pid: number): Promise<void> {
-  await restoreRules(pid, () => [...RESETS_JUDGED]);
+  const iptables = () => filterTable(RESETS_JUDGED);
+  await setPacketRules(pid, { nft: judging(['drop']), iptables, besideOthers: true });
 }
 
 /** From now on none leaves. */
-export async function muteResets(pid: number, quickly: Exec = exec): Promise<void> {
-  await restoreRules(pid, () => [`:${CHAIN} -`, `-A ${CHAIN} -j DROP`], quickly);
+export async function muteResets(pid: number, quickly?: Exec): Promise<void> {
+  const iptables = () => filterTable([`:${CHAIN} -`, `-A ${CHAIN} -j DROP`]);
+  await setPacketRules(pid, { nft: judging(['drop']), iptables, besideOthers: true }, quickly);
 }
 
 /** From now on they leave, but for those of `lingering`. */
 export async function allowResets(pid: number, lingering: readonly TcpConnection[] = []): Promise<void> {
-  await restoreRules(pid, (family) => [`:${CHAIN} -`, ...silenceRules(lingering, family)]);
+  const iptables = (family: 4 | 6) => filterTable([`:${CHAIN} -`, ...silenceRules(lingering, family)]);
+  await setPacketRules(pid, { nft: judging(silenceMatches(lingering)), iptables, besideOthers: true });
 }
 
 export function silenceRules(lingering: readonly TcpConnection[], family: 4 | 6): string[] {
@@ -43,13 +46,27 @@ export function silenceRules(lingering: readonly TcpConnection[], family: 4 | 6)
     );
 }
 
-/** Both families by one command: the agent's memory is large, and each start of one takes it milliseconds in which it does nothing else. */
-async function restoreRules(
-  pid: number,
-  rules: (family: 4 | 6) => string[],
-  run: Exec = exec,
-): Promise<void> {
-  const [four, six] = ([4, 6] as const).map((family) => `*filter\n${rules(family).join('\n')}\nCOMMIT\n`);
-  const script = join(import.meta.dirname, '..', 'inside', 'restore-rules.sh');
-  await run(['nsenter', '--target', String(pid), '--net', 'sh', script, four ?? '', six ?? '']);
+/** The same for nft. */
+export function silenceMatches(lingering: readonly TcpConnection[]): string[] {
+  return lingering.map(
+    ({ local, remote }) =>
+      `${isIPv6(remote.address) ? 'ip6' : 'ip'} daddr ${remote.address} tcp sport ${local.port} tcp dport ${remote.port} drop`,
+  );
+}
+
+/** Whole each time, since an agent without nft may have made the sink. */
+function judging(rules: readonly string[]): string[] {
+  return [
+    `add table ${TABLE}`,
+    `add chain ${TABLE} leaving { type filter hook output priority filter; }`,
+    `add chain ${TABLE} ${CHAIN}`,
+    `flush chain ${TABLE} leaving`,
+    `flush chain ${TABLE} ${CHAIN}`,
+    ...rules.map((rule) => `add rule ${TABLE} ${CHAIN} ${rule}`),
+    `add rule ${TABLE} leaving tcp flags & (rst | ack) == rst jump ${CHAIN}`,
+  ];
+}
+
+function filterTable(rules: readonly string[]): string[] {
+  return ['*filter', ...rules, 'COMMIT'];
 }

@@ -2,14 +2,10 @@
 import type Docker from 'dockerode';
 import { GATE_PROGRAM } from '../../../criu/gate.ts';
 import { LIMITS_LIBRARY } from '../../../criu/run.ts';
+import type { SinkLimits } from '../../config.ts';
 import { AGENT_FOLDER, PROGRAMS } from '../../sandbox/sandbox.ts';
 import type { SandboxPlan } from '../runtime.ts';
 import { TEMPLATE_LABEL, tagOf } from './images.ts';
-
-export interface SinkLimits {
-  memoryMiB: number;
-  pids: number;
-}
 
 export const VM_LABEL = 'seamless.vm';
 /** Whose sink it is: several sink agents may share an engine. */

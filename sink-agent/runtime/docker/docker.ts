@@ -10,13 +10,14 @@ import { mkdir, open, readFile } from 'node:fs/promises';
 import { SeamlessError } from '../../../common/errors.ts';
 import { exec } from '../../../common/exec.ts';
 import type { Log } from '../../../common/log.ts';
+import type { SinkLimits } from '../../config.ts';
 import { createCgroup, enterCgroup, type SinkCgroup } from '../../sandbox/cgroup.ts';
 import { createNetwork } from '../../sandbox/network.ts';
 import { identify, type ProcessIdentity } from '../../sandbox/process.ts';
 import { AGENT_FOLDER, clearAway, enter } from '../../sandbox/sandbox.ts';
 import type { SandboxPlan, SinkRuntime } from '../runtime.ts';
 import { engineCgroup, limitingCgroups } from './cgroups.ts';
-import { containerName, containerSpec, SERVER_LABEL, type SinkLimits } from './container-spec.ts';
+import { containerName, containerSpec, SERVER_LABEL } from './container-spec.ts';
 import { connectDaemon } from './daemon.ts';
 import { templateImages } from './images.ts';
 

@@ -13,7 +13,11 @@ const GOOD = {
   cgroupRoot: '/sys/fs/cgroup',
 };
 
-const PARSED = { ...GOOD, runtime: { type: 'namespaces' }, pageOutAfterMs: 60_000 };
+const PARSED = {
+  ...GOOD,
+  runtime: { type: 'namespaces', memoryMiB: 1024, pids: 4096 },
+  pageOutAfterMs: 60_000,
+};
 
 test('a whole configuration is taken as it is, with sinks in namespaces unless told', () => {
   expect(parseConfig(GOOD)).toEqual(PARSED);
@@ -36,9 +40,9 @@ test('sinks in Docker want a socket; their limits have defaults', () => {
       details: {
         problems: [
           expect.stringContaining('runtime.image: unknown'),
+          expect.stringContaining('runtime.memoryMiB: expected a positive number, got 0'),
           expect.stringContaining('runtime.type: expected namespaces or docker, got "podman"'),
           expect.stringContaining('runtime.socket: expected an absolute path'),
-          expect.stringContaining('runtime.memoryMiB: expected a positive number, got 0'),
         ],
       },
     }),

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { silenceRules } from '../../../sink-agent/sandbox/resets.ts';
+import { silenceMatches, silenceRules } from '../../../sink-agent/sandbox/resets.ts';
 
 const local = { address: '10.0.0.11', port: 80 };
 
@@ -12,4 +12,8 @@ test('a sink is silent about connections that the VM’s kernel still has, each 
     '-A resets -p tcp --sport 80 -d 10.0.0.5 --dport 4000 -j DROP',
   ]);
   expect(silenceRules(lingering, 6)).toEqual(['-A resets -p tcp --sport 80 -d fd00::5 --dport 4001 -j DROP']);
+  expect(silenceMatches(lingering)).toEqual([
+    'ip daddr 10.0.0.5 tcp sport 80 tcp dport 4000 drop',
+    'ip6 daddr fd00::5 tcp sport 80 tcp dport 4001 drop',
+  ]);
 });
