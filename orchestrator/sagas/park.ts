@@ -185,7 +185,7 @@ export function parkSaga(ports: Ports): SagaDefinition<ParkState> {
 
 async function admit(ports: Ports, { signal }: StepContext): Promise<Partial<ParkState>> {
   const { vm, vmAgent, sinkAgent } = ports;
-  const allow = ports.profile();
+  const profile = ports.profile();
   const { connections, programs } = ports.settings();
   const call = { signal, timeoutMs: 10_000 };
   const [description, scan, server] = await Promise.all([
@@ -222,6 +222,9 @@ async function admit(ports: Ports, { signal }: StepContext): Promise<Partial<Par
   }
   await forgetOldSink(ports, signal);
   const { templateId, network } = description;
+  // The files that a profile opens go into the image: only those of programs that are there.
+  const programsThere = new Set(scan.processes.map(({ program }) => program));
+  const allow = profile.filter(({ program }) => programsThere.has(program));
   return { templateId, network, processes: scan.processes.length, allow, connections, programs };
 }
 

@@ -209,7 +209,7 @@ export class World {
       case 'describe':
         return { vm: 'vm1', templateId: 't1', bootId: 'b', criuVersion: '4', network: {} };
       case 'scan':
-        return { processes: [{}], listeners: LISTENERS, refusals: [], imageBytes: 0 };
+        return { processes: [{ program: 'sshd' }], listeners: LISTENERS, refusals: [], imageBytes: 0 };
       case 'checkpoint':
         if (!image && this.vm) {
           this.images.set(imageId, { state: 'dumped', version: this.vm.version });
