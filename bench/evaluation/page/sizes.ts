@@ -45,7 +45,7 @@ export function renderFigure31({ rows }: Result<Figure31Row>): Section {
   });
   const names = [...new Set(rows.map(nameOf))];
   return {
-    markdown: `A VM with most of its memory dirty: \`native\`, as a container whose cgroup limits its memory and is swapped for real, and \`qemu\`. A container has no balloon, and nothing that could be saved to disk; what it holds asleep is what its cgroup is charged for. The paper, OpenSSH on 3 GB: ${paper.join(', ')}; any suspend-to-disk ${whole(1000 * (paperFigure('3.1', 'any suspend-to-disk') ?? Number.NaN))} ms.\n\n${details}\n\nResponse from swap as a multiple of that from RAM, at most ${OF_RAM}: ${judged.join(', ')}.\n\n${BEDS.map((bed) => `![Response by switch-off method, ${bed}](figure-3.1-${bed}.svg)`).join('\n\n')}`,
+    markdown: `A VM with most of its memory dirty: \`native\`, as a container whose cgroup limits its memory and is swapped for real, and \`qemu\`. A container has no balloon, and nothing that could be saved to disk; what it holds asleep is what its cgroup is charged for. One wake of each way goes before those that are counted: the service has just started then, and what is prefetched was recorded by a wake of another way. The paper, OpenSSH on 3 GB: ${paper.join(', ')}; any suspend-to-disk ${whole(1000 * (paperFigure('3.1', 'any suspend-to-disk') ?? Number.NaN))} ms.\n\n${details}\n\nResponse from swap as a multiple of that from RAM, at most ${OF_RAM}: ${judged.join(', ')}.\n\n${BEDS.map((bed) => `![Response by switch-off method, ${bed}](figure-3.1-${bed}.svg)`).join('\n\n')}`,
     plots: Object.fromEntries(
       BEDS.map((bed) => [
         `figure-3.1-${bed}`,
