@@ -16,13 +16,15 @@ import type { SagaDefinition, SagaOutcome, Step, StepContext } from './definitio
 import type { Journal, NewRecord } from './journal.ts';
 import { isStepEvent, nextStatus, type StepEvent, type StepStatus } from './status.ts';
 
-export interface SagaDeps {
+export interface SagaDeps<State extends object> {
   journal: Journal;
   log: Log;
   /** Aborts when the VM is wanted: unwinds before the pivot, hurries after it. */
   wanted: AbortSignal;
   /** Called for each step that succeeded; for the pivot once that is durable. */
   onDone?: (step: { name: string; pivot?: true }, output: object) => void;
+  /** What else holds from its end on: one transaction with it, so that a crash finds both or neither, and one flush. */
+  alongEnd?: (outcome: SagaOutcome<State>) => readonly NewRecord[];
 }
 
 const WANTED = 'The VM is wanted';
@@ -49,7 +51,7 @@ export function createSaga(
 export async function runSaga<State extends object>(
   definition: SagaDefinition<State>,
   id: string,
-  deps: SagaDeps,
+  deps: SagaDeps<State>,
   how: 'fresh' | 'recovered' = 'fresh',
 ): Promise<SagaOutcome<State>> {
   // Whoever asked is answered by what is durable already, and waits for no flush of the first step.
@@ -58,14 +60,14 @@ export async function runSaga<State extends object>(
   const started = performance.now();
   const outcome = await run.execute(how);
   const { state: _state, ...ended } = outcome;
-  run.finish({ ...ended, ms: performance.now() - started });
+  run.finish({ ...ended, ms: performance.now() - started }, deps.alongEnd?.(outcome));
   return outcome;
 }
 
 class SagaRun<State extends object> {
   readonly #definition: SagaDefinition<State>;
   readonly #id: string;
-  readonly #deps: SagaDeps;
+  readonly #deps: SagaDeps<State>;
   readonly #groups: readonly (readonly Step<State>[])[];
   readonly #status = new Map<string, StepStatus>();
   readonly #vm: string;
@@ -73,7 +75,7 @@ class SagaRun<State extends object> {
   #carried: NewRecord[] = [];
   #failure: ErrorBody | null = null;
 
-  constructor(definition: SagaDefinition<State>, id: string, deps: SagaDeps) {
+  constructor(definition: SagaDefinition<State>, id: string, deps: SagaDeps<State>) {
     this.#definition = definition;
     this.#id = id;
     this.#groups = definition.steps.map((entry) => (Array.isArray(entry) ? entry : [entry as Step<State>]));
@@ -111,8 +113,8 @@ class SagaRun<State extends object> {
     return { kind: 'succeeded', state: this.#state };
   }
 
-  finish(body: object): void {
-    this.#write([this.#record(undefined, 'sagaEnded', body)]);
+  finish(body: object, along: readonly NewRecord[] = []): void {
+    this.#write([this.#record(undefined, 'sagaEnded', body), ...along]);
   }
 
   /** A pivot that was begun when the process died may have happened: only `do`, which looks first, can tell. */

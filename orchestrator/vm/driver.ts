@@ -310,15 +310,31 @@ export class VmDriver {
     this.#takenBackFor = null;
     this.#takenBackBy = null;
     const deps = { journal, log, wanted: this.#wanted.signal };
+    const along = (event: VmEvent) => [
+      stateRecord(this.name, this.#state.kind, transition(this.#state, event)),
+    ];
     const ended =
       definition === 'park'
-        ? runSaga(park, operation, { ...deps, onDone: (...step) => this.#parkStepDone(...step) }, how).then(
-            (outcome) => this.#parkEnded(outcome),
-          )
-        : // A wake is not taken back because the VM is wanted.
-          runSaga(unpark, operation, { ...deps, wanted: new AbortController().signal }, how).then((outcome) =>
-            this.#unparkEnded(outcome),
-          );
+        ? runSaga(
+            park,
+            operation,
+            {
+              ...deps,
+              onDone: (...step) => this.#parkStepDone(...step),
+              alongEnd: (outcome) => along(parkEvent(this.name, outcome)),
+            },
+            how,
+          ).then((outcome) => this.#parkEnded(outcome))
+        : runSaga(
+            unpark,
+            operation,
+            {
+              ...deps,
+              wanted: new AbortController().signal, // A wake is not taken back because the VM is wanted.
+              alongEnd: (outcome) => along(unparkEvent(this.name, outcome, this.#state)),
+            },
+            how,
+          ).then((outcome) => this.#unparkEnded(outcome));
     this.#running = ended
       .then(() => this.#settleDeletion())
       .catch((thrown) => {
@@ -332,9 +348,10 @@ export class VmDriver {
     if (step.name === 'divert' && output.held?.packets) this.wake(heldWake(output.held));
   }
 
+  /** The new state is in the journal already, with the saga’s end. */
   #parkEnded(outcome: SagaOutcome<ParkState>): void {
     const error = outcome.kind === 'unwound' ? outcome.error : null;
-    this.#apply(parkEvent(this.name, outcome), this.#takenBackFor, error);
+    this.#enter(transition(this.#state, parkEvent(this.name, outcome)), this.#takenBackFor, error);
     if (outcome.kind === 'unwound') {
       this.#pendingWake = null;
       return this.#settleAfterPark({ already: true, operation: null });
@@ -353,7 +370,7 @@ export class VmDriver {
 
   #unparkEnded(outcome: SagaOutcome<UnparkState>): void {
     const operation = this.#operation();
-    this.#apply(unparkEvent(this.name, outcome, this.#state));
+    this.#enter(transition(this.#state, unparkEvent(this.name, outcome, this.#state)));
     if (outcome.kind === 'unwound') return this.#retry.failed(() => this.retryWake());
     if (outcome.kind === 'stuck') return;
     this.#retry.succeeded();
@@ -392,10 +409,10 @@ export class VmDriver {
     else waiting?.resolve(result);
   }
 
-  #apply(event: VmEvent, cause: Move['cause'] = null, error: ErrorBody | null = null): void {
+  #apply(event: VmEvent): void {
     const next = transition(this.#state, event);
     this.#deps.journal.append([stateRecord(this.name, this.#state.kind, next)]);
-    this.#enter(next, cause, error);
+    this.#enter(next);
   }
 
   #enter(next: VmState, cause: Move['cause'] = null, error: ErrorBody | null = null): void {
