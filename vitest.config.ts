@@ -4,7 +4,14 @@ import { defineConfig } from 'vitest/config';
  * What shares nothing runs two files at a time, as many as a small machine has processors: unit tests, and labs of native VMs, which have
  * a name of their own each. Real daemons share the host, an emulated VM takes a processor, and what is judged by the clock wants both.
  */
-const IN_QEMU = ['main-job', 'switch-off', 'crash-in-qemu', 'wire/wire', 'vm-agent/round-trip'];
+const IN_QEMU = [
+  'main-job',
+  'switch-off',
+  'crash-in-qemu',
+  'wire/wire',
+  'vm-agent/round-trip',
+  'sink-server-vm',
+];
 const BY_THE_CLOCK = ['auto', 'gateways/gateways'];
 const ALONE = [...IN_QEMU, ...BY_THE_CLOCK].map((name) => `test/e2e/${name}.test.ts`);
 const OPENSTACK = 'test/openstack/**/*.test.ts';

@@ -22,6 +22,7 @@ import {
   TUNNEL_PORT,
   type VmPlan,
 } from './plan.ts';
+import type { SinkServerHost } from './sink-server.ts';
 import type { LabState } from './state.ts';
 
 /** Where systemd puts the credentials of the vm-agent's unit in the guest. */
@@ -48,6 +49,7 @@ export function orchestratorConfig(
   commands: ReadonlyMap<string, readonly string[] | null> = new Map(),
   transports?: HostTransports,
   { policy, sampleMs, profiles, page }: LabSettings = {},
+  sinkServer?: SinkServerHost,
 ) {
   const host = (name: SwitchHost) => ({
     name,
@@ -69,7 +71,7 @@ export function orchestratorConfig(
     ...(policy === undefined ? {} : { policy }),
     ...(sampleMs === undefined ? {} : { sampleMs }),
     ...(profiles === undefined ? {} : { profiles }),
-    hosts: [host('hv'), host('sink')],
+    hosts: [host('hv'), sinkServer ?? host('sink')],
     sinks: [
       {
         name: SINK_NAME,

@@ -46,7 +46,7 @@ export async function withLabLock<T>(
 export async function takeDownAlone(lab: LabPlan, report: (line: string) => void): Promise<void> {
   const state = readState(lab);
   if (state) report('ending services and VMs');
-  const vms = new Set(state?.vms.map((vm) => vm.name));
+  const vms = new Set([...(state?.vms.map((vm) => vm.name) ?? []), state?.sinkServer]);
   if (state?.sink === 'docker') await removeContainers(planDocker(lab));
   for (const running of [...(state?.processes ?? [])].reverse())
     await stopProcess(running, vms.has(running.name) ? 0 : SERVICE_GRACE_MS);

@@ -19,10 +19,11 @@ export function commandAt(
     `--net=${namespacePath(lab, host)}`,
     '--',
   ];
-  const host = HOST_NAMES.find((name) => name === where);
+  const { sinkServer } = state;
+  const host = HOST_NAMES.find((name) => name === where && !(name === 'sink' && sinkServer));
   if (host) return [...enter(host), ...command];
-  const vm = state.vms.find(({ name }) => where === `vm:${name}`);
-  if (!vm) {
+  const vm = where === 'sink' ? sinkServer : state.vms.find(({ name }) => where === `vm:${name}`)?.name;
+  if (vm === undefined) {
     const places = [...HOST_NAMES, ...state.vms.map(({ name }) => `vm:${name}`)].join(', ');
     throw new SeamlessError('VM_UNKNOWN', `expected one of ${places}, got ${where}`);
   }
@@ -32,7 +33,7 @@ export function commandAt(
     'ssh',
     '-F',
     sshConfigPath(lab),
-    `${vm.name}.mgmt`,
+    `${vm}.mgmt`,
     '--',
     ...(command.length === 1 ? command : command.map(quote)),
   ];

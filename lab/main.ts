@@ -15,8 +15,8 @@ import { type LabState, readState, writeState } from './state.ts';
 import { describeStatus, labStatus } from './status.ts';
 import { bringUp } from './up.ts';
 
-const USAGE = `Usage: scripts/lab up [--vm NAME[:TEMPLATE]]… [--memory MIB] [--native] [--transport local|ssh] [--sink namespaces|docker] [--no-services]
-                       [--policy FILE [--sample-ms N]] [--page]
+const USAGE = `Usage: scripts/lab up [--vm NAME[:TEMPLATE]]… [--memory MIB] [--native] [--transport local|ssh] [--sink namespaces|docker] [--sink-server vm]
+                       [--no-services] [--policy FILE [--sample-ms N]] [--page]
        scripts/lab page                                       (of a lab that is up with --page: at 127.0.0.1, until Ctrl-C)
        scripts/lab exec client|sink|hv|mgmt|vm:NAME -- COMMAND…
        scripts/lab status [--json]
@@ -42,6 +42,10 @@ async function main(): Promise<number> {
   if (command === 'stop' || command === 'start') {
     const service = serviceNamed(rest[0]);
     const state = stateOf(lab);
+    if (service.host === 'sink' && state.sinkServer)
+      throw usage(
+        'expected a service of this machine; the sink agent is a unit of the sink server: scripts/lab exec sink -- systemctl',
+      );
     const former = state.processes.find(({ name }) => name === service.name);
     if (former) await stopProcess(former, values.kill ? 0 : STOP_MS);
     const note = (running: RunningProcess) => {
@@ -69,6 +73,7 @@ async function main(): Promise<number> {
         transport:
           values.transport === undefined ? hostTransport(process.env) : transportOf(values.transport),
         sink: values.sink === undefined ? sinkRuntime(process.env) : sinkOf(values.sink),
+        sinkServer: sinkServerOf(values['sink-server']),
         settings: settingsOf(values),
         report,
         signal: abortOnSignals(),
@@ -114,6 +119,7 @@ function parseArguments() {
         native: { type: 'boolean' },
         transport: { type: 'string' },
         sink: { type: 'string' },
+        'sink-server': { type: 'string' },
         policy: { type: 'string' },
         'sample-ms': { type: 'string' },
         page: { type: 'boolean' },
@@ -135,6 +141,11 @@ function transportOf(value: string): 'local' | 'ssh' {
 function sinkOf(value: string): 'namespaces' | 'docker' {
   if (value === 'namespaces' || value === 'docker') return value;
   throw usage(`expected --sink namespaces or docker, got ${value}`);
+}
+
+function sinkServerOf(value = 'host'): 'host' | 'vm' {
+  if (value === 'host' || value === 'vm') return value;
+  throw usage(`expected --sink-server host or vm, got ${value}`);
 }
 
 /** The service checks both. */

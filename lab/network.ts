@@ -11,6 +11,7 @@ import {
   type HostName,
   type LabPlan,
   MANAGEMENT,
+  type MachinePlan,
   namespacePath,
   nativeCables,
   type VmPlan,
@@ -20,12 +21,21 @@ const MANAGEMENT_BRIDGE = 'br-mgmt';
 /** VxLAN over IPv4 adds 50 bytes to a frame of 1514. */
 const UNDERLAY_MTU = 1600;
 
-/** @param native whether the VMs are containers, with a cable where QEMU takes a tap. */
-export async function makeNetwork(lab: LabPlan, vms: readonly VmPlan[], native: boolean): Promise<void> {
+/**
+ * @param native whether the VMs are containers, with a cable where QEMU takes a tap.
+ * @param sinkServer one that is a VM: its namespace is then only the place of its taps
+ */
+export async function makeNetwork(
+  lab: LabPlan,
+  vms: readonly VmPlan[],
+  native: boolean,
+  sinkServer?: MachinePlan,
+): Promise<void> {
   for (const host of HOST_NAMES) await exec(['ip', 'netns', 'add', lab.namespaces[host]]);
   await Promise.all(HOST_NAMES.map((host) => setDefaults(lab, host)));
   await makeCables(lab);
   await makeManagementBridges(lab);
+  await inNamespace(lab, 'sink', sinkServer ? plugSinkServer(sinkServer) : sinkAddresses());
   await inNamespace(lab, 'client', [
     ...CLIENT.addresses.map((address) => `addr add ${address} dev prod0`),
     'link set prod0 up',
@@ -92,7 +102,6 @@ async function makeManagementBridges(lab: LabPlan): Promise<void> {
     ...into('sink0'),
     ...address(MANAGEMENT.orchestrator, MANAGEMENT_BRIDGE),
   ]);
-  await inNamespace(lab, 'sink', [...address(MANAGEMENT.sink, 'mgmt0'), 'link set ul0 up']);
   await inNamespace(lab, 'hv', [
     bridge,
     ...into('mgmt0'),
@@ -100,6 +109,24 @@ async function makeManagementBridges(lab: LabPlan): Promise<void> {
     'link set ul0 up',
     'link set client0 up',
   ]);
+}
+
+function sinkAddresses(): string[] {
+  return [`addr add ${MANAGEMENT.sink}/24 dev mgmt0`, 'link set mgmt0 up', 'link set ul0 up'];
+}
+
+function plugSinkServer({ production, management }: MachinePlan): string[] {
+  const join = (bridge: string, tap: string, cable: string, mtu: number) => [
+    `link add ${bridge} type bridge stp_state 0 forward_delay 0 mcast_snooping 0`,
+    `tuntap add dev ${tap} mode tap`,
+    `link set ${tap} mtu ${mtu} master ${bridge}`,
+    `link set ${cable} master ${bridge}`,
+    ...[bridge, tap, cable].map((link) => `link set ${link} up`),
+  ];
+  return [
+    ...join('br-ul', production.tap, 'ul0', UNDERLAY_MTU),
+    ...join(MANAGEMENT_BRIDGE, management.tap, 'mgmt0', 1500),
+  ];
 }
 
 function plugVm({ name, production, management }: VmPlan, native: boolean): string[] {

@@ -4,11 +4,19 @@ import { join } from 'node:path';
 import { exec } from '../common/exec.ts';
 import { vmAgentConfig } from './config.ts';
 import { credentialPaths } from './pki.ts';
-import type { LabPlan, VmPlan } from './plan.ts';
+import type { LabPlan, MachinePlan, VmPlan } from './plan.ts';
 import { clientKeyPath, hostKeyPath } from './ssh.ts';
 
-/** Host name, machine id, host keys, authorized keys. @returns path of a tar */
-export async function makeOwnFiles(lab: LabPlan, vm: VmPlan): Promise<string> {
+/**
+ * Host name, machine id, host keys, authorized keys.
+ * @param further texts by path below /etc
+ * @returns path of a tar
+ */
+export async function makeOwnFiles(
+  lab: LabPlan,
+  vm: MachinePlan,
+  further: Record<string, string> = {},
+): Promise<string> {
   const own = join(vm.directory, 'own');
   const write = async (path: string, text: string) => {
     await mkdir(join(own, path, '..'), { recursive: true });
@@ -17,9 +25,10 @@ export async function makeOwnFiles(lab: LabPlan, vm: VmPlan): Promise<string> {
   await write('etc/hostname', `${vm.name}\n`);
   await write('etc/machine-id', `${crypto.randomUUID().replaceAll('-', '')}\n`);
   await write('etc/hosts', `127.0.0.1 localhost\n::1 localhost\n127.0.1.1 ${vm.name}\n`);
+  for (const [path, text] of Object.entries(further)) await write(join('etc', path), text);
   await write('root/.ssh/authorized_keys', await readFile(`${clientKeyPath(lab)}.pub`, 'utf8'));
   await chmod(join(own, 'root/.ssh'), 0o700);
-  await mkdir(join(own, 'etc/ssh'));
+  await mkdir(join(own, 'etc/ssh'), { recursive: true });
   for (const suffix of ['', '.pub'])
     await copyFile(
       `${hostKeyPath(lab, vm.name)}${suffix}`,

@@ -25,7 +25,8 @@ export interface LabPlan {
   cgroup: string;
 }
 
-export interface VmPlan {
+/** What QEMU needs to know. */
+export interface MachinePlan {
   name: string;
   template: string;
   memoryMiB: number;
@@ -33,6 +34,11 @@ export interface VmPlan {
   /** What the VM writes: a qcow2 file over the template's disk, or a folder over its tree. */
   disk: string;
   cgroup: string;
+  production: { mac: string; addresses: readonly string[]; tap: string };
+  management: { mac: string; address: string; tap: string };
+}
+
+export interface VmPlan extends MachinePlan {
   production: {
     mac: string;
     addresses: [string, string];
@@ -41,7 +47,6 @@ export interface VmPlan {
     inner: string;
     port: string;
   };
-  management: { mac: string; address: string; tap: string };
 }
 
 export const CLIENT = { addresses: ['10.77.0.2/24', 'fd77::2/64'], mac: '52:54:00:77:01:02' } as const;
@@ -138,7 +143,7 @@ export function nativeCgroup(lab: LabPlan, name: string): string {
 }
 
 /** A QMP socket serves one client at a time: the first is the orchestrator's, the second for whoever looks. */
-export function qmpSockets(vm: VmPlan): [string, string] {
+export function qmpSockets(vm: MachinePlan): [string, string] {
   return [join(vm.directory, 'qmp.sock'), join(vm.directory, 'monitor.sock')];
 }
 

@@ -54,8 +54,10 @@ export async function startServices(
   source: string,
   started: (process: RunningProcess) => void,
   signal: AbortSignal,
+  names: readonly string[] = SERVICES.map(({ name }) => name),
 ): Promise<void> {
-  for (const service of SERVICES) await startService(lab, source, service, started, signal);
+  for (const service of SERVICES.filter(({ name }) => names.includes(name)))
+    await startService(lab, source, service, started, signal);
 }
 
 /** One service by its name, after a `stop`. */

@@ -5,7 +5,7 @@
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { exec } from '../common/exec.ts';
-import type { LabPlan, VmPlan } from './plan.ts';
+import type { LabPlan, MachinePlan } from './plan.ts';
 
 export function sshConfigPath(lab: LabPlan): string {
   return join(lab.runDirectory, 'ssh/config');
@@ -20,7 +20,7 @@ export function clientKeyPath(lab: LabPlan): string {
   return join(lab.runDirectory, 'ssh/id_ed25519');
 }
 
-export async function makeSshKeys(lab: LabPlan, vms: readonly VmPlan[]): Promise<void> {
+export async function makeSshKeys(lab: LabPlan, vms: readonly MachinePlan[]): Promise<void> {
   const folder = join(lab.runDirectory, 'ssh');
   await mkdir(folder, { recursive: true, mode: 0o700 });
   await makeKey(clientKeyPath(lab), 'seamless-lab');
@@ -35,7 +35,7 @@ export async function makeSshKeys(lab: LabPlan, vms: readonly VmPlan[]): Promise
   await writeFile(sshConfigPath(lab), sshConfig(folder, vms));
 }
 
-function sshConfig(folder: string, vms: readonly VmPlan[]): string {
+function sshConfig(folder: string, vms: readonly MachinePlan[]): string {
   const hosts = vms.flatMap((vm) => [
     `Host ${vm.name}\n  HostName ${plainAddresses(vm)[0]}\n`,
     `Host ${vm.name}.mgmt\n  HostName ${vm.management.address}\n`,
@@ -53,7 +53,7 @@ function sshConfig(folder: string, vms: readonly VmPlan[]): string {
 `;
 }
 
-function plainAddresses(vm: VmPlan): string[] {
+function plainAddresses(vm: MachinePlan): string[] {
   return vm.production.addresses.map((address) => address.split('/')[0] ?? address);
 }
 

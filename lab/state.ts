@@ -13,6 +13,8 @@ export interface LabState {
   accel: Accelerator | 'native';
   /** What the sink server makes sinks in. */
   sink?: 'namespaces' | 'docker';
+  /** Name of the VM that is the sink server, when it is one. */
+  sinkServer?: string;
   vms: VmPlan[];
   processes: RunningProcess[];
 }

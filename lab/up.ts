@@ -11,9 +11,16 @@ import { startHostSsh } from './host-ssh.ts';
 import { makeNetwork } from './network.ts';
 import { startSwitch } from './open-vswitch.ts';
 import { issueCertificate, makeAuthority } from './pki.ts';
-import { type LabPlan, MANAGEMENT, planDocker, SINK_NAME, type VmPlan } from './plan.ts';
+import { type LabPlan, MANAGEMENT, type MachinePlan, planDocker, SINK_NAME, type VmPlan } from './plan.ts';
 import { isRunning, type RunningProcess } from './processes.ts';
 import { orchestratorConfigPath, sinkAgentConfigPath, startServices, waitForVmAgent } from './services.ts';
+import {
+  installSinkAgent,
+  planSinkServer,
+  SINK_SERVER_TEMPLATE,
+  sinkServerHost,
+  startSinkServer,
+} from './sink-server.ts';
 import { makeSshKeys } from './ssh.ts';
 import { type LabState, readState, writeState } from './state.ts';
 import { addSwap } from './swap.ts';
@@ -34,6 +41,8 @@ export interface UpRequest {
   transport?: 'local' | 'ssh';
   /** What sinks are made in; `namespaces` unless told. */
   sink?: 'namespaces' | 'docker';
+  /** `vm`: the sink server is a VM of its own; a namespace unless told. */
+  sinkServer?: 'host' | 'vm';
   settings?: LabSettings;
   report: (line: string) => void;
   /** Ends it: what is there so far is taken down. */
@@ -52,7 +61,13 @@ async function bringUpAlone(request: UpRequest): Promise<LabState> {
       'REQUEST_INVALID',
       'the lab is up already; see scripts/lab status, or take it down first',
     );
+  if (request.sinkServer === 'vm' && (request.native || request.sink === 'docker'))
+    throw new SeamlessError(
+      'REQUEST_INVALID',
+      'expected --sink-server vm without --native (what ran on this processor may not run on an emulated one) and without --sink docker',
+    );
   for (const vm of vms) await readTemplate(lab.cache, vm.template);
+  if (request.sinkServer === 'vm') await readTemplate(lab.cache, SINK_SERVER_TEMPLATE);
   await takeDownAlone(lab, () => {}); // what an interrupted run may have left
   try {
     return await build(request);
@@ -65,11 +80,13 @@ async function bringUpAlone(request: UpRequest): Promise<LabState> {
 
 async function build(request: UpRequest): Promise<LabState> {
   const { lab, vms, source, services, native, report, signal } = request;
+  const sinkServer = request.sinkServer === 'vm' ? planSinkServer(lab) : undefined;
   const state: LabState = {
     format: 1,
     phase: 'starting',
     accel: native ? 'native' : 'tcg',
     sink: request.sink ?? 'namespaces',
+    ...(sinkServer ? { sinkServer: sinkServer.name } : {}),
     vms: [...vms],
     processes: [],
   };
@@ -81,12 +98,15 @@ async function build(request: UpRequest): Promise<LabState> {
   await mkdir(lab.diskDirectory, { recursive: true });
   report('network, keys, swap');
   await together(signal, [
-    () => makeNetwork(lab, vms, native === true),
-    () => makeKeys(lab, vms),
+    () => makeNetwork(lab, vms, native === true, sinkServer),
+    () => makeKeys(lab, vms, sinkServer),
     () => addSwap(lab, request.swapMiB),
     ...(native ? [] : [() => chooseOnce(lab, vms, state)]),
   ]);
-  const byHost = request.transport === 'ssh' ? await sshTransports(lab, started, signal) : undefined;
+  const byHost =
+    request.transport === 'ssh'
+      ? await sshTransports(lab, sinkServer !== undefined, started, signal)
+      : undefined;
   const commands = new Map<string, Awaited<ReturnType<typeof prepareVm>>>();
   for (const vm of vms) commands.set(vm.name, await prepareVm(lab, vm, state.accel));
   await writeConfiguration(lab, state, commands, byHost, request.settings);
@@ -98,10 +118,17 @@ async function build(request: UpRequest): Promise<LabState> {
     for (const running of [machine, ...others]) started(running);
     machines.push([vm, machine]);
   }
+  const waitForSinkServer = sinkServer
+    ? await startSinkServer(lab, vms, state.accel === 'kvm' ? 'kvm' : 'tcg', started)
+    : undefined;
   const ports = vms.map((vm) => vm.production.port);
   await together(signal, [
     (either) => startSwitch(lab, 'hv', ['client0', ...ports], started, either),
-    (either) => startSwitch(lab, 'sink', [], started, either),
+    async (either) => {
+      if (!waitForSinkServer) return startSwitch(lab, 'sink', [], started, either);
+      await waitForSinkServer(either);
+      if (services) await installSinkAgent(lab, source, either);
+    },
     ...machines.map(
       ([vm, running]) =>
         (either: AbortSignal) =>
@@ -111,7 +138,7 @@ async function build(request: UpRequest): Promise<LabState> {
   if (services && state.sink === 'docker') await startDocker(planDocker(lab), signal, started);
   if (services) {
     report('starting the services');
-    await startServices(lab, source, started, signal);
+    await startServices(lab, source, started, signal, sinkServer ? ['orchestrator'] : undefined);
     await Promise.all(machines.map(([vm, running]) => waitForVmAgent(lab, vm, running, signal)));
   }
   state.phase = 'up';
@@ -139,8 +166,8 @@ async function chooseOnce(lab: LabPlan, vms: readonly VmPlan[], state: LabState)
     );
 }
 
-async function makeKeys(lab: LabPlan, vms: readonly VmPlan[]): Promise<void> {
-  await makeSshKeys(lab, vms);
+async function makeKeys(lab: LabPlan, vms: readonly VmPlan[], sinkServer?: MachinePlan): Promise<void> {
+  await makeSshKeys(lab, sinkServer ? [...vms, sinkServer] : vms);
   const pki = join(lab.runDirectory, 'pki');
   await makeAuthority(pki);
   await issueCertificate(pki, 'orchestrator', 'orchestrator', [MANAGEMENT.orchestrator, '127.0.0.1']);
@@ -150,27 +177,31 @@ async function makeKeys(lab: LabPlan, vms: readonly VmPlan[]): Promise<void> {
 
 async function sshTransports(
   lab: LabPlan,
+  sinkServer: boolean,
   started: (process: RunningProcess) => void,
   signal: AbortSignal,
 ): Promise<HostTransports> {
   const [hv, sink] = await Promise.all([
     startHostSsh(lab, 'hv', started, signal),
-    startHostSsh(lab, 'sink', started, signal),
+    sinkServer
+      ? sinkServerHost(lab).then(({ transport }) => transport)
+      : startHostSsh(lab, 'sink', started, signal),
   ]);
   return { hv, sink };
 }
 
 async function writeConfiguration(
   lab: LabPlan,
-  { vms, accel, sink }: LabState,
+  { vms, accel, sink, sinkServer }: LabState,
   commands: ReadonlyMap<string, readonly string[] | null>,
   transports: HostTransports | undefined,
   settings: LabSettings | undefined,
 ): Promise<void> {
+  const host = sinkServer === undefined ? undefined : await sinkServerHost(lab);
   const text = (value: unknown) => `${JSON.stringify(value, null, 2)}\n`;
   await writeFile(
     orchestratorConfigPath(lab),
-    text(orchestratorConfig(lab, vms, accel, commands, transports, settings)),
+    text(orchestratorConfig(lab, vms, accel, commands, transports, settings, host)),
   );
   await writeFile(sinkAgentConfigPath(lab), text(sinkAgentConfig(lab, sink)));
 }

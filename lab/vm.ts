@@ -12,8 +12,9 @@ import { exec } from '../common/exec.ts';
 import { type TemplatePaths, templateDirectory, templatePaths } from '../template/store.ts';
 import type { Accelerator } from './accelerator.ts';
 import { startNativeVm } from './native-vm.ts';
+import type { SwitchHost } from './open-vswitch.ts';
 import { makeCredentials, makeOwnFiles } from './own-files.ts';
-import { type LabPlan, namespacePath, qmpSockets, type VmPlan } from './plan.ts';
+import { type LabPlan, type MachinePlan, namespacePath, qmpSockets, type VmPlan } from './plan.ts';
 import { type RunningProcess, startProcess, waitUntilReady } from './processes.ts';
 
 /** Printed on the console by the template's seamless-ready.service: sshd listens and logins are let in. */
@@ -35,7 +36,7 @@ const NO_OFFLOAD =
     .map((feature) => `${feature}=off`)
     .join(',');
 
-type Command = readonly [string, ...string[]];
+export type Command = readonly [string, ...string[]];
 
 /** Makes the VM's disk and boot-time files. @returns the command that is its QEMU; null for a native VM */
 export async function prepareVm(
@@ -45,10 +46,26 @@ export async function prepareVm(
 ): Promise<Command | null> {
   await mkdir(vm.directory, { recursive: true, mode: 0o700 });
   await mkdir(lab.diskDirectory, { recursive: true });
-  if (accel === 'native') return null;
+  return accel === 'native' ? null : machineCommand(lab, vm, accel, await makeCredentials(lab, vm));
+}
+
+/**
+ * @param credentials for its systemd: files by their names
+ * @param own texts by path below /etc, see makeOwnFiles
+ * @returns the command that is its QEMU
+ */
+export async function machineCommand(
+  lab: LabPlan,
+  vm: MachinePlan,
+  accel: Accelerator,
+  credentials: Record<string, string>,
+  own: Record<string, string> = {},
+): Promise<Command> {
+  await mkdir(vm.directory, { recursive: true, mode: 0o700 });
+  await mkdir(lab.diskDirectory, { recursive: true });
   const template = templatePaths(templateDirectory(lab.cache, vm.template));
   await exec(['qemu-img', 'create', '-q', '-f', 'qcow2', '-F', 'raw', '-b', template.disk, vm.disk]);
-  const files = await makeBootInput(lab, vm);
+  const files = await makeBootInput(lab, vm, credentials, own);
   return ['qemu-system-x86_64', ...qemuArguments(vm, template, accel, files)];
 }
 
@@ -58,20 +75,31 @@ export async function startVm(
   vm: VmPlan,
   command: Command | null,
 ): Promise<[RunningProcess, ...RunningProcess[]]> {
-  if (!command) return startNativeVm(lab, vm);
+  return command ? [await startMachine(lab, vm, command, 'hv')] : startNativeVm(lab, vm);
+}
+
+export async function startMachine(
+  lab: LabPlan,
+  vm: MachinePlan,
+  argv: Command,
+  host: SwitchHost,
+): Promise<RunningProcess> {
   await mkdir(vm.cgroup, { recursive: true });
-  const qemu = startProcess({
+  return startProcess({
     name: vm.name,
-    argv: command,
-    netns: namespacePath(lab, 'hv'),
+    argv,
+    netns: namespacePath(lab, host),
     log: join(vm.directory, 'machine.log'),
     cgroups: [vm.cgroup],
   });
-  return [qemu];
 }
 
 /** Waits until the VM lets logins in. */
-export async function waitForBoot(vm: VmPlan, running: RunningProcess, signal: AbortSignal): Promise<void> {
+export async function waitForBoot(
+  vm: MachinePlan,
+  running: RunningProcess,
+  signal: AbortSignal,
+): Promise<void> {
   const console = join(vm.directory, 'console.log');
   const probe = async () => {
     if (!existsSync(console)) return false;
@@ -91,9 +119,13 @@ export async function waitForBoot(vm: VmPlan, running: RunningProcess, signal: A
 }
 
 /** fw_cfg names → files. */
-async function makeBootInput(lab: LabPlan, vm: VmPlan): Promise<Record<string, string>> {
-  const files = await makeOwnFiles(lab, vm);
-  const credentials = Object.entries(await makeCredentials(lab, vm));
+async function makeBootInput(
+  lab: LabPlan,
+  vm: MachinePlan,
+  credentials: Record<string, string>,
+  own: Record<string, string>,
+): Promise<Record<string, string>> {
+  const files = await makeOwnFiles(lab, vm, own);
   const network = join(vm.directory, 'network');
   const { production, management } = vm;
   await writeFile(
@@ -103,12 +135,14 @@ async function makeBootInput(lab: LabPlan, vm: VmPlan): Promise<Record<string, s
   return {
     'opt/seamless/files': files,
     'opt/seamless/network': network,
-    ...Object.fromEntries(credentials.map(([name, file]) => [`opt/io.systemd.credentials/${name}`, file])),
+    ...Object.fromEntries(
+      Object.entries(credentials).map(([name, file]) => [`opt/io.systemd.credentials/${name}`, file]),
+    ),
   };
 }
 
 function qemuArguments(
-  vm: VmPlan,
+  vm: MachinePlan,
   template: TemplatePaths,
   accelerator: Accelerator,
   files: Record<string, string>,

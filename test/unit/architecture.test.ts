@@ -14,7 +14,7 @@ const MAY_IMPORT: Record<string, string[]> = {
   ovs: ['common'],
   profiles: ['common', 'criu/answers.ts', 'vm-agent/api.ts'],
   template: ['common'],
-  lab: ['common', 'template'],
+  lab: ['common', 'template', 'orchestrator/install/bundle.ts'],
   'vm-agent': ['common', 'wire', 'criu'],
   'sink-agent': ['common', 'wire', 'criu', 'vm-agent/api.ts'],
   orchestrator: ['common', 'wire', 'ovs', 'profiles', 'criu/manifest.ts', 'criu/answers.ts', ...API],
