@@ -202,6 +202,7 @@ ip link set eth0 mtu 1600
 systemctl start openvswitch-switch
 ovs-vsctl --timeout=60 \\
   -- add-br br-under -- set bridge br-under datapath_type=system -- add-port br-under eth0 \\
+  -- set interface br-under mtu_request=1600 \\
   -- add-br ${INTEGRATION_BRIDGE} -- set bridge ${INTEGRATION_BRIDGE} datapath_type=system fail_mode=standalone \\
   -- add-port ${INTEGRATION_BRIDGE} ${TUNNEL_PORT} \\
   -- set interface ${TUNNEL_PORT} type=vxlan options:remote_ip=${UNDERLAY.hv} options:key=77
