@@ -23,8 +23,8 @@ export interface TemplateStore {
 }
 
 /**
- * Runs what follows a template’s root in it, with mounts that end with it: CRIU looks for a root that is one, /proc, devices, and a
- * place to write to. The tree itself is not written to.
+ * Runs what follows a template’s root in it, with mounts that end with it: CRIU looks for a root that is one, /proc, devices, and
+ * places to write to. The tree itself is not written to, and may be mounted read-only.
  */
 const ENTER_TEMPLATE = [
   ...['unshare', '--mount', '--pid', '--fork', 'sh', '-ec'],
@@ -32,7 +32,7 @@ const ENTER_TEMPLATE = [
 mount --make-rprivate /
 mount --bind "$root" "$root"
 cd "$root"
-mount -t tmpfs none run; mount --rbind /dev dev; mount -t proc none proc
+mount -t tmpfs none run; mount -t tmpfs none tmp; mount --rbind /dev dev; mount -t proc none proc
 pivot_root . mnt
 umount -l /mnt
 exec "$@"`,
