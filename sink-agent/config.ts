@@ -24,7 +24,7 @@ export interface SinkAgentConfig {
 }
 
 export interface SinkLimits {
-  /** Most memory of one sink, 1024 unless told: one that does not fit is refused at the park. */
+  /** Most memory of one sink, 1024 unless told: one that does not fit is refused at the park (sandbox/limits.ts). */
   memoryMiB: number;
   /** Most threads of one sink, 4096 unless told. */
   pids: number;

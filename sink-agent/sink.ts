@@ -18,6 +18,7 @@ import type { SinkRecord } from './record.ts';
 import { filterLines } from './restore/answers.ts';
 import { restoredTrees, restoreImage } from './restore/restore.ts';
 import { setFrozen, treeProcesses } from './sandbox/cgroup.ts';
+import { softenMemoryLimit } from './sandbox/limits.ts';
 import { Silence } from './silence.ts';
 import type { Trigger } from './trigger.ts';
 import { Unclaimed } from './unclaimed.ts';
@@ -113,6 +114,7 @@ export class Sink {
         this.#manifest = { ...image.manifest, trees: await restoredTrees(target, image.manifest) };
         // Only now: a segment that finds no socket yet is none of a stranger's.
         await Promise.all([this.#seize(this.#manifest), this.#silence.break(image.manifest)]);
+        await softenMemoryLimit(target.cgroup, target.limits);
       } catch (cause) {
         await this.#end();
         throw restoreFailure(cause);

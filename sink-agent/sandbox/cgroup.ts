@@ -8,14 +8,12 @@
  */
 import { existsSync, watch } from 'node:fs';
 import { mkdir, readdir, readFile, rmdir, statfs, writeFile } from 'node:fs/promises';
-import { dirname, join } from 'node:path';
+import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { SeamlessError } from '../../common/errors.ts';
-import type { SinkLimits } from '../config.ts';
+import { enableControllers } from './limits.ts';
 
 const POLL_MS = 1;
-/** Of the controllers of v2. */
-const LIMITING: readonly string[] = ['memory', 'pids'];
 const CGROUP2_MAGIC = 0x63677270;
 
 export interface SinkCgroup {
@@ -52,30 +50,6 @@ export async function prepareCgroupRoot(root: string): Promise<string[]> {
     'PREREQUISITE_MISSING',
     `Expected cgroupRoot ${root} to be below a cgroup v2 mount (not its root), got something else; mount cgroup2 and name a folder in it`,
   );
-}
-
-/** A sink's limits, as far as this hierarchy has the controllers. A sink that exceeds its memory ends as a whole, as a container would. */
-export async function limitCgroup({ path }: SinkCgroup, { memoryMiB, pids }: SinkLimits): Promise<void> {
-  const controllers = await controllersOf(path);
-  if (controllers.includes('memory')) {
-    await writeFile(join(path, 'memory.oom.group'), '1');
-    await writeFile(join(path, 'memory.max'), String(memoryMiB * 2 ** 20));
-  }
-  if (controllers.includes('pids')) await writeFile(join(path, 'pids.max'), String(pids));
-}
-
-/** For the sinks below `root`, and for it where whoever made its parent has not; beside v1's controllers there are none to have. */
-async function enableControllers(root: string): Promise<string[]> {
-  // A folder with processes of its own (another's) can't hand controllers on; its sinks are not limited then.
-  for (const folder of [dirname(root), root])
-    for (const name of (await controllersOf(folder)).filter((name) => LIMITING.includes(name)))
-      await writeFile(join(folder, 'cgroup.subtree_control'), `+${name}`).catch(() => {});
-  const enabled = (await readFile(join(root, 'cgroup.subtree_control'), 'utf8')).trim().split(' ');
-  return enabled.filter((name) => LIMITING.includes(name));
-}
-
-async function controllersOf(folder: string): Promise<string[]> {
-  return (await readFile(join(folder, 'cgroup.controllers'), 'utf8').catch(() => '')).trim().split(' ');
 }
 
 export async function createCgroup(cgroup: SinkCgroup): Promise<void> {

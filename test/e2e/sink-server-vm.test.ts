@@ -75,12 +75,12 @@ test('a VM is parked there: its sink is limited by cgroup v2, and answers its us
   await user.expect(/still-before/, ANSWER_MS);
   const looks = [
     'cd /sys/fs/cgroup/seamless-sinks/sink-vm1',
-    'for name in memory.max memory.oom.group pids.max; do echo "$name $(cat $name)"; done',
+    'for name in memory.high memory.max pids.max; do echo "$name $(cat $name)"; done',
     'nsenter --net=/proc/$(head -n 1 helper/cgroup.procs)/ns/net nft list ruleset',
     'ovs-appctl dpctl/show --statistics system@ovs-system',
   ];
   const seen = await onSinkServer(looks.join(' && '));
-  expect(seen).toContain(`memory.max ${2 ** 30}\nmemory.oom.group 1\npids.max 4096\n`);
+  expect(seen).toContain(`memory.high ${2 ** 30}\nmemory.max max\npids.max 4096\n`);
   expect(seen).toContain('tcp flags & (rst | ack) == rst jump resets');
   expect(seen).toMatch(/tcp dport 61000 queue/);
   expect(seen).toMatch(/port \d+: vxlan_sys_4789/);
