@@ -12,6 +12,7 @@ import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { apiClient } from '../../orchestrator/cli/client.ts';
 import { parseSecret, sign } from '../../orchestrator/webhooks/signature.ts';
+import { type Flushes, measureFlushes } from './flushes.ts';
 import { startQemus } from './qemus.ts';
 import { atRate, bySocket, byTls, type Latency, type Open, textOf } from './requests.ts';
 import { type Service, startService, until, vmName } from './service.ts';
@@ -32,6 +33,8 @@ export interface SurfaceRow extends Latency {
   events: number;
   /** By the stream that got the fewest. */
   leastReceived: number;
+  /** Of the disk that the journal is on, meanwhile. */
+  flushes?: Flushes;
 }
 
 export interface Surface {
@@ -99,11 +102,12 @@ async function lists(way: SurfaceRow['way'], open: Open): Promise<SurfaceRow> {
 async function webhooks(way: SurfaceRow['way'], open: Open, first: number): Promise<SurfaceRow> {
   const perSecond = WEBHOOKS_PER_SECOND;
   let number = first;
-  const asked = await underLoad(perSecond, () => {
+  const asking = underLoad(perSecond, () => {
     number += 1;
     return textOf(open, `/v1/webhooks/aodh?action=park&vm=${vmName(number % vms)}`, alarm(`msg_${number}`));
   });
-  return { what: 'webhook', way, perSecond, ...asked, streams: 0, events: 0, leastReceived: 0 };
+  const [asked, flushes] = await Promise.all([asking, measureFlushes(folder, perSecond, seconds)]);
+  return { what: 'webhook', way, perSecond, ...asked, streams: 0, events: 0, leastReceived: 0, flushes };
 }
 
 async function underLoad(perSecond: number, ask: () => Promise<unknown>) {
@@ -141,9 +145,12 @@ function report(surface: Surface): void {
       const heard = streams
         ? `; ${streams} streams, each got ${row.leastReceived} of ${row.events} events`
         : '';
+      const flushed = row.flushes
+        ? `; the disk's flushes: p99 ${row.flushes.p99Ms} ms, most ${row.flushes.mostMs} ms`
+        : '';
       process.stdout.write(
         `${what} by ${way}, ${perSecond}/s for ${seconds} s: p50 ${p50Ms} ms, p99 ${p99Ms} ms, most ${mostMs} ms, ` +
-          `${failed} failed${why ? ` (${why})` : ''}, ${row.cpuPercent} % of a processor, for which it waited ${row.waitedPercent} % of the time${heard}\n`,
+          `${failed} failed${why ? ` (${why})` : ''}, ${row.cpuPercent} % of a processor, for which it waited ${row.waitedPercent} % of the time${heard}${flushed}\n`,
       );
     }
   }

@@ -21,6 +21,7 @@ export function renderSurface({
       'median, ms',
       'p99, ms',
       'most, ms',
+      'a flush of the disk: p99 (most)',
       'failed',
       'CPU',
       'waited for one',
@@ -32,6 +33,7 @@ export function renderSurface({
       String(row.perSecond),
       String(row.streams),
       ...[row.p50Ms, row.p99Ms, row.mostMs].map((ms) => ms.toFixed(1)),
+      row.flushes ? `${row.flushes.p99Ms.toFixed(1)} (${row.flushes.mostMs.toFixed(0)})` : '–',
       String(row.failed),
       `${row.cpuPercent} %`,
       // Runs of before it was measured have none.
@@ -45,7 +47,7 @@ export function renderSurface({
   );
   const events = lists.map(({ events }) => events).join(' and ');
   return {
-    markdown: `${details}\n\n${whole(vms)} registered VMs: the service answers ${(startMs / 1000).toFixed(1)} s after its process began and has ${whole(rssMiB)} MiB. ${STREAMS} event streams, each of which got each of ${events} events: ${verdict(heard)}. “Waited for one”: the share of the time in which the service could have run and had no processor, since the clients and whatever else is on the machine had them.`,
+    markdown: `${details}\n\n${whole(vms)} registered VMs: the service answers ${(startMs / 1000).toFixed(1)} s after its process began and has ${whole(rssMiB)} MiB. ${STREAMS} event streams, each of which got each of ${events} events: ${verdict(heard)}. “Waited for one”: the share of the time in which the service could have run and had no processor, since the clients and whatever else is on the machine had them. An alarm’s 202 waits for its record to be on the disk: what a flush of one block beside the journal took meanwhile stands beside it.`,
     plots: {},
   };
 }
