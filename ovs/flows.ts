@@ -63,6 +63,11 @@ export function cookieOf(vmName: string): bigint {
   return (COOKIE_PREFIX << 32n) | BigInt(hash);
 }
 
+/** Which flows are one VM's, for reading and deleting them. */
+export function ownFlows(vmName: string): { cookie: bigint; cookieMask: bigint } {
+  return { cookie: cookieOf(vmName), cookieMask: COOKIE_MASK };
+}
+
 export function vmBridgeFlows(vm: VmPlacement, state: RedirectState, ports: VmBridgePorts): FlowSpec[] {
   const toVm: Action = { type: 'output', port: ports.vmPort };
   const toTunnel: Action = { type: 'output', port: ports.tunnelPort };
@@ -104,8 +109,9 @@ export function sinkBridgeFlows(vm: VmPlacement, state: RedirectState, ports: Si
   ];
 }
 
-function flowMaker(vm: VmPlacement) {
-  const cookie = cookieOf(vm.vmName);
+/** What makes flows that are one VM's. */
+export function flowMaker({ vmName }: { vmName: string }) {
+  const cookie = cookieOf(vmName);
   return (priority: number, match: Match, actions: Action[]): FlowSpec => ({
     cookie,
     priority,

@@ -11,13 +11,11 @@
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import { SeamlessError } from '../common/errors.ts';
-import { COOKIE_MASK, cookieOf } from './flows.ts';
-import type { Action } from './openflow/actions.ts';
+import { flowMaker, ownFlows } from './flows.ts';
 import { macToBytes } from './openflow/addresses.ts';
 import { commitBundle } from './openflow/bundle.ts';
 import type { OpenFlowConnection } from './openflow/connection.ts';
-import type { FlowChange, FlowSpec } from './openflow/flow-mod.ts';
-import type { Match } from './openflow/match.ts';
+import { added, type FlowChange, type FlowSpec } from './openflow/flow-mod.ts';
 import { portNumbers, readFlows } from './openflow/multipart.ts';
 import { encodePacketOut } from './openflow/packet.ts';
 import { probeFrame, probeMac } from './probe-frame.ts';
@@ -75,7 +73,7 @@ export async function probePath(options: PathProbeOptions): Promise<void> {
     throw unreachable(options, short ? 'mtu' : await howFar(options, there));
   } finally {
     const deletions = [{ ethSrc: probeMac(options.vmName) }, { ethDst: probeMac(options.vmName) }].map(
-      (match): FlowChange => ({ ...own(options), type: 'delete', match }),
+      (match): FlowChange => ({ type: 'delete', ...ownFlows(options.vmName), match }),
     );
     await Promise.allSettled([here, there].map((bridge) => commitBundle(bridge, deletions)));
   }
@@ -87,19 +85,16 @@ export function probeFlows(
   ports: { tunnel: number; farTunnel: number; sink: number },
 ): { vmBridge: FlowSpec[]; sinkBridge: FlowSpec[] } {
   const probe = probeMac(vmName);
-  const flow = (match: Match, action: Action): FlowSpec => ({
-    cookie: cookieOf(vmName),
-    priority: PRIORITY,
-    match,
-    actions: [action],
-  });
+  const flow = flowMaker({ vmName });
   const there = { ethSrc: probe, ethDst: mac };
   const back = { ethSrc: mac, ethDst: probe };
   return {
-    vmBridge: [flow({ inPort: ports.tunnel, ...back }, { type: 'controller', maxBytes: ANSWER_BYTES })],
+    vmBridge: [
+      flow(PRIORITY, { inPort: ports.tunnel, ...back }, [{ type: 'controller', maxBytes: ANSWER_BYTES }]),
+    ],
     sinkBridge: [
-      flow({ inPort: ports.farTunnel, ...there }, { type: 'output', port: ports.sink }),
-      flow({ inPort: ports.sink, ...back }, { type: 'output', port: ports.farTunnel }),
+      flow(PRIORITY, { inPort: ports.farTunnel, ...there }, [{ type: 'output', port: ports.sink }]),
+      flow(PRIORITY, { inPort: ports.sink, ...back }, [{ type: 'output', port: ports.farTunnel }]),
     ],
   };
 }
@@ -109,11 +104,7 @@ async function put(
   flows: readonly FlowSpec[],
   datapath: PathProbeOptions['sinkDatapath'],
 ): Promise<void> {
-  const change = () =>
-    commitBundle(
-      bridge,
-      flows.map((flow) => ({ type: 'add', flow })),
-    );
+  const change = () => commitBundle(bridge, flows.map(added));
   await (datapath ? datapath.flushAfter(change) : change());
 }
 
@@ -146,7 +137,7 @@ async function isAnswered(
 
 /** By the counters of the two flows on the sink's side. */
 async function howFar(options: PathProbeOptions, there: OpenFlowConnection): Promise<Reached> {
-  const flows = await readFlows(there, own(options));
+  const flows = await readFlows(there, ownFlows(options.vmName));
   const passed = (field: 'ethSrc' | 'ethDst') =>
     flows.some(({ match, packets }) => match[field] === probeMac(options.vmName) && packets > 0n);
   if (passed('ethDst')) return 'sink';
@@ -171,8 +162,4 @@ function unreachable({ vmName, mtu, ports, vmBridge, sinkBridge }: PathProbeOpti
     `Expected the sink of ${vmName} to answer packets of ${mtu} bytes, but ${found}. The VM is untouched`,
     { details: { reached, mtu } },
   );
-}
-
-function own({ vmName }: { vmName: string }) {
-  return { cookie: cookieOf(vmName), cookieMask: COOKIE_MASK };
 }

@@ -6,7 +6,7 @@
  */
 import { commitBundle } from './openflow/bundle.ts';
 import type { OpenFlowConnection } from './openflow/connection.ts';
-import type { FlowChange, FlowSpec } from './openflow/flow-mod.ts';
+import { added, type FlowChange } from './openflow/flow-mod.ts';
 import type { KeptConnection } from './openflow/kept-connection.ts';
 import { type FlowCounters, readFlowCounters } from './openflow/multipart.ts';
 import { COUNTERS, counterFlows, payloadBytes, payloadCookie, trivialFlows } from './payload-flows.ts';
@@ -85,8 +85,4 @@ function total(counters: readonly FlowCounters[]): number {
     (sum, { priority, packets, bytes }) => sum + payloadBytes(priority, packets, bytes),
     0,
   );
-}
-
-function added(flow: FlowSpec): FlowChange {
-  return { type: 'add', flow };
 }

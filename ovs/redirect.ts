@@ -10,8 +10,8 @@
 import { SeamlessError } from '../common/errors.ts';
 import type { DatapathControl } from './datapath.ts';
 import {
-  COOKIE_MASK,
   cookieOf,
+  ownFlows,
   type RedirectState,
   sinkBridgeFlows,
   type VmPlacement,
@@ -19,7 +19,7 @@ import {
 } from './flows.ts';
 import { commitBundle, fillBundle } from './openflow/bundle.ts';
 import type { OpenFlowConnection } from './openflow/connection.ts';
-import type { FlowChange, FlowSpec } from './openflow/flow-mod.ts';
+import { added, type FlowChange, type FlowSpec } from './openflow/flow-mod.ts';
 import type { KeptConnection } from './openflow/kept-connection.ts';
 import { portNumbers, readFlows, readPortCounters, readPorts } from './openflow/multipart.ts';
 import { parseSyn, type TcpSyn } from './syn.ts';
@@ -103,7 +103,7 @@ export class Redirect {
   async stateOnVmBridge(): Promise<RedirectState | undefined> {
     const bridge = await this.#open(this.#vm.vmBridge);
     const ports = await this.#vmPorts(bridge);
-    const flows = await readFlows(bridge, { cookie: cookieOf(this.#vm.vmName), cookieMask: COOKIE_MASK });
+    const flows = await readFlows(bridge, ownFlows(this.#vm.vmName));
     const there = flows.map(fingerprint).sort().join();
     return (['awake', 'parked'] as const).find(
       (state) => vmBridgeFlows(this.#vm, state, ports).map(fingerprint).sort().join() === there,
@@ -196,13 +196,12 @@ export class Redirect {
     flows: readonly FlowSpec[],
     datapath: DatapathControl | undefined,
   ): Promise<() => Promise<void>> {
-    const adds = flows.map((flow): FlowChange => ({ type: 'add', flow }));
-    const commit = await fillBundle(bridge, [this.#deletion(), ...adds]);
+    const commit = await fillBundle(bridge, [this.#deletion(), ...flows.map(added)]);
     return datapath ? () => datapath.flushAfter(commit) : commit;
   }
 
   #deletion(): FlowChange {
-    return { type: 'delete', cookie: cookieOf(this.#vm.vmName), cookieMask: COOKIE_MASK };
+    return { type: 'delete', ...ownFlows(this.#vm.vmName) };
   }
 
   #open(bridge: KeptConnection): Promise<OpenFlowConnection> {

@@ -91,24 +91,26 @@ export async function inflateBalloon(
  * has none to deflate.
  */
 export async function deflateBalloon(qmp: Qmp, bytes = Number.POSITIVE_INFINITY): Promise<void> {
-  await unlessNone(async () => {
-    const { 'base-memory': memoryBytes } = await qmp.execute<{ 'base-memory': number }>(
-      'query-memory-size-summary',
-    );
-    const wanted = bytes < memoryBytes ? (await sizeOf(qmp)) + bytes : memoryBytes;
-    await qmp.execute('balloon', { value: Math.min(memoryBytes, wanted) });
-  });
+  await unlessNone(() => giveBack(qmp, bytes));
 }
 
 /** Gives all of it back, a little at first and soon more: a guest takes back page by page, with a processor that its programs wait for. */
 export async function deflateGently(qmp: Qmp): Promise<void> {
   await unlessNone(async () => {
     for (let given = FIRST_BACK_BYTES; given < MOST_GENTLY_BYTES; given *= 2) {
-      await deflateBalloon(qmp, given);
+      await giveBack(qmp, given);
       await delay(BETWEEN_MS);
     }
+    await giveBack(qmp, Number.POSITIVE_INFINITY);
   });
-  await deflateBalloon(qmp);
+}
+
+async function giveBack(qmp: Qmp, bytes: number): Promise<void> {
+  const { 'base-memory': memoryBytes } = await qmp.execute<{ 'base-memory': number }>(
+    'query-memory-size-summary',
+  );
+  const wanted = bytes < memoryBytes ? (await sizeOf(qmp)) + bytes : memoryBytes;
+  await qmp.execute('balloon', { value: Math.min(memoryBytes, wanted) });
 }
 
 async function sizeOf(qmp: Qmp): Promise<number> {

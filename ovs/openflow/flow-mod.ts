@@ -17,6 +17,10 @@ export type FlowChange =
   /** All flows whose cookie equals `cookie` in the bits of `cookieMask` and that are at least as narrow as `match`. */
   | { type: 'delete'; cookie: bigint; cookieMask: bigint; match?: Match };
 
+export function added(flow: FlowSpec): FlowChange {
+  return { type: 'add', flow };
+}
+
 const COMMAND = { add: 0, delete: 3 } as const;
 const APPLY_ACTIONS = 4;
 const NO_BUFFER = 0xffffffff;

@@ -36,8 +36,7 @@ export function renderSurface({
       row.flushes ? `${row.flushes.p99Ms.toFixed(1)} (${row.flushes.mostMs.toFixed(0)})` : '–',
       String(row.failed),
       `${row.cpuPercent} %`,
-      // Runs of before it was measured have none.
-      (row as Partial<SurfaceRow>).waitedPercent === undefined ? '–' : `${row.waitedPercent} %`,
+      `${row.waitedPercent} %`,
       verdict(row.p99Ms < P99_MS && row.failed === 0),
     ]),
   );
