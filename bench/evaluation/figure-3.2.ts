@@ -73,7 +73,7 @@ async function fill(
         application: application.name,
         sinks,
         memoryMiB: parts.totalMiB,
-        cpuPercent: await cpuOf(farm, plan.cpuSeconds),
+        cpuPercent: await cpuOf(farm, sinks, plan.cpuSeconds),
         parts,
       };
       rows.push(row);
@@ -88,10 +88,11 @@ async function fill(
   return rows;
 }
 
-async function cpuOf(farm: Farm, seconds: number): Promise<number> {
+/** Of the farm's own: the sink that the image comes from runs beside them, and costs as much as each. */
+async function cpuOf(farm: Farm, sinks: number, seconds: number): Promise<number> {
   const [before, startedAt] = [await farm.processorNs(), performance.now()];
   await delay(seconds * 1000);
-  const ns = (await farm.processorNs()) - before;
+  const ns = (((await farm.processorNs()) - before) * sinks) / (sinks + 1);
   return Math.round((ns / ((performance.now() - startedAt) * 1e6)) * 1e6) / 1e4;
 }
 

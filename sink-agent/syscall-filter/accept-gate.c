@@ -6,6 +6,7 @@
 #include "ip-packet.h"
 #include "netns.h"
 #include "report.h"
+#include "waiting.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -298,6 +299,9 @@ static int open_sockets(struct gate *gate)
 	int fd = nfq_fd(gate->handle);
 	fcntl(fd, F_SETFD, FD_CLOEXEC);
 	setsockopt(fd, SOL_NETLINK, NETLINK_NO_ENOBUFS, &on, sizeof(on));
+	int unheard = waiting_watch(fd);
+	if (unheard)
+		return unheard;
 	gate->queue = nfq_create_queue(gate->handle, gate->plan.queue, on_packet, gate);
 	if (!gate->queue || nfq_set_mode(gate->queue, NFQNL_COPY_PACKET, PACKET_BYTES + 1) < 0)
 		return -errno;

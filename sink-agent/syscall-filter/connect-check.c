@@ -2,6 +2,7 @@
 #include "connect-check.h"
 
 #include "netns.h"
+#include "waiting.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -43,7 +44,7 @@ static int add(int checks, int fd, uint64_t kind)
 {
 	struct epoll_event event = { .events = EPOLLIN | EPOLLRDHUP, .data.u64 = kind | (uint32_t)fd };
 
-	return epoll_ctl(checks, EPOLL_CTL_ADD, fd, &event) ? -errno : 0;
+	return epoll_ctl(checks, EPOLL_CTL_ADD, fd, &event) ? -errno : waiting_watch(fd);
 }
 
 int connect_check_open(pid_t pid, uint16_t port)

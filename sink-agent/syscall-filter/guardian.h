@@ -10,7 +10,6 @@
 
 struct guardian {
 	pid_t pid;
-	int pidfd; /* readable when the guardian has died */
 	int alive; /* our end of the pipe; breaks with us */
 };
 

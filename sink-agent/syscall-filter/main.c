@@ -16,6 +16,7 @@
 #include "profile.h"
 #include "report.h"
 #include "signals.h"
+#include "waiting.h"
 
 #include <errno.h>
 #include <getopt.h>
@@ -165,30 +166,42 @@ static int rest_in(const struct filter *filter, const struct timespec *since)
 	return past < after ? (int)(after - past) : 0;
 }
 
-static void serve(struct filter *filter, int guardian_pidfd)
+enum source { CONTROL, GATE, CHECKS, SOURCES };
+
+/* Takes what has come from other sources than the threads. False when that tells to end. */
+static bool attend(struct filter *filter, const struct pollfd *sources, struct input *input)
+{
+	if (sources[GATE].revents || sources[CHECKS].revents)
+		filter_handle_connections(filter);
+	return filter->phase == PHASE_FROZEN || !sources[CONTROL].revents || obey(filter, input);
+}
+
+static void serve(struct filter *filter)
 {
 	struct input input = { .used = 0 };
-	struct pollfd sources[] = { { filter->child_events, POLLIN, 0 }, { STDIN_FILENO, POLLIN, 0 }, { guardian_pidfd, POLLIN, 0 },
-		{ filter->gate ? gate_fd(filter->gate) : -1, POLLIN, 0 }, { filter->checks, POLLIN, 0 } };
-	bool go_on = true, was_running = false;
+	struct pollfd sources[SOURCES] = { { STDIN_FILENO, POLLIN, 0 }, { filter->gate ? gate_fd(filter->gate) : -1, POLLIN, 0 },
+		{ filter->checks, POLLIN, 0 } };
+	int unheard = waiting_watch(STDIN_FILENO);
+	bool go_on = !unheard, only_stops = false, was_running = false;
 	struct timespec running_since;
 
+	if (unheard)
+		report_error("watch the standard input", unheard);
 	while (go_on && filter->phase != PHASE_FROZEN) {
 		if (!was_running && filter->phase == PHASE_RUNNING)
 			was_running = !clock_gettime(CLOCK_MONOTONIC, &running_since);
 		int left = was_running ? rest_in(filter, &running_since) : -1;
 		if (left == 0)
 			filter_rest(filter);
-		if (poll(sources, sizeof(sources) / sizeof(sources[0]), left) < 0 && errno != EINTR)
-			break;
-		if (sources[0].revents)
-			go_on = !signals_tell_to_end(filter->child_events);
+		/* A source tells once of what has come: all are looked at until none has anything left. */
+		int ready = only_stops ? 0 : poll(sources, SOURCES, 0);
+		if (ready == 0)
+			only_stops = waiting_for_stop(left);
 		filter_handle_stops(filter);
-		if (sources[3].revents || sources[4].revents)
-			filter_handle_connections(filter);
-		if (go_on && filter->phase != PHASE_FROZEN && sources[1].revents)
-			go_on = obey(filter, &input);
-		if (sources[2].revents || filter->guardian_died) {
+		if (ready && filter->phase != PHASE_FROZEN)
+			go_on = ready > 0 ? attend(filter, sources, &input) : errno == EINTR;
+		go_on = go_on && !waiting_told_to_end();
+		if (filter->guardian_died) {
 			report_error("guardian died", 0);
 			go_on = false;
 		}
@@ -228,6 +241,7 @@ int main(int argc, char **argv)
 		report_error("open the cgroup", error);
 		return 1;
 	}
+	waiting_open();
 	int child_events = signals_open();
 	struct filter filter = { .cgroup = &cgroup, .accept_triggers = options.accept_triggers, .gate_plan = options.gate,
 		.profile = options.profile, .rest_after_ms = options.rest_after_ms,
@@ -238,7 +252,7 @@ int main(int argc, char **argv)
 		report_error("seize", error);
 	} else {
 		report_seized(filter.set.threads_count);
-		serve(&filter, guardian.pidfd);
+		serve(&filter);
 	}
 	int unfrozen = filter_freeze(&filter);
 	if (!unfrozen)
