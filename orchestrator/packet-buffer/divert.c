@@ -176,11 +176,16 @@ void divert_start(int client, char *arguments)
 	held = kept;
 }
 
-void divert_end(void)
+void divert_close(void)
 {
-	mode = HOLD;
 	close(diversion.fd);
 	diversion.fd = -1;
+}
+
+static void divert_end(void)
+{
+	mode = HOLD;
+	divert_close();
 }
 
 static void fail_divert(const char *reason)

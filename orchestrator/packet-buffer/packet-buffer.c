@@ -129,15 +129,18 @@ static void handle_command(int client, char *line)
 	} else if (divert_is_sending()) {
 		control_reply(client, "{\"error\":\"busy: a divert is under way\"}");
 	} else if (!strcmp(line, "hold")) {
-		if (mode == DIVERT)
-			divert_end();
+		/* The answer first: to close a packet socket takes the kernel many milliseconds (it waits for all processors). */
+		bool diverted = mode == DIVERT;
 		mode = HOLD;
 		control_reply(client, "{\"mode\":\"hold\",\"held\":%zu}", held.count);
+		if (diverted)
+			divert_close();
 	} else if (!strcmp(line, "release")) {
-		if (mode == DIVERT)
-			divert_end();
+		bool diverted = mode == DIVERT;
 		mode = PASS;
 		release_all(client);
+		if (diverted)
+			divert_close();
 	} else if (!strncmp(line, "divert ", 7)) {
 		if (mode == PASS)
 			control_reply(client, "{\"error\":\"expected mode hold, got pass: nothing is held\"}");
