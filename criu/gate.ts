@@ -5,6 +5,7 @@
 import { closeSync, constants, existsSync, mkdirSync, openSync, writeSync } from 'node:fs';
 import { Socket } from 'node:net';
 import { join } from 'node:path';
+import { createInterface } from 'node:readline';
 import { exec } from '../common/exec.ts';
 
 /** To be given as `actionScript` along with a gate; `npm run build` makes it. */
@@ -13,6 +14,8 @@ export const GATE_PROGRAM = join(import.meta.dirname, '../build/criu-gate');
 export interface Gate {
   /** For CRIU's environment. */
   env: Record<string, string>;
+  /** Of a restore: resolves when CRIU has made the first process of the tree and makes the others; at the latest with `reached`. */
+  begun: Promise<void>;
   /** Resolves when CRIU waits for the verdict; never, if it fails before. */
   reached: Promise<void>;
   decide(commit: boolean): void;
@@ -30,11 +33,17 @@ export async function openGate(folder: string): Promise<Gate> {
   const flags = constants.O_RDWR | constants.O_NONBLOCK;
   const [reachedFd = -1, verdictFd = -1] = paths.map((path) => openSync(path, flags));
   const reader = new Socket({ fd: reachedFd, readable: true, writable: false });
-  const reached = new Promise<void>((resolve) => reader.once('data', () => resolve()));
+  const begun = Promise.withResolvers<void>();
+  const reached = Promise.withResolvers<void>();
+  createInterface({ input: reader }).on('line', (line) => {
+    begun.resolve();
+    if (line === 'reached') reached.resolve();
+  });
   let isOpen = true;
   return {
     env: { SEAMLESS_GATE: folder },
-    reached,
+    begun: begun.promise,
+    reached: reached.promise,
     decide: (commit) => {
       if (isOpen) writeSync(verdictFd, commit ? '0\n' : '1\n');
     },

@@ -14,6 +14,8 @@ import type { Gate } from './gate.ts';
 export interface CriuRun {
   /** Resolves when CRIU exits 0; else rejects with `CHECKPOINT_FAILED` or `RESTORE_FAILED`. */
   done: Promise<void>;
+  /** With a gate, of a restore: resolves when CRIU has made the first process and makes the others; never, if it fails before. */
+  begun: Promise<void>;
   /** With a gate: resolves when CRIU waits for `decide`, all its work done but for the last step. Rejects as `done` does. */
   reached: Promise<void>;
   /**
@@ -92,7 +94,7 @@ export function startCriu(args: readonly string[], folder: string, options: Criu
   // Both are reported to whoever awaits them; another tree may fail first.
   done.catch(() => {});
   reached.catch(() => {});
-  return { done, reached, decide: (commit) => gate?.decide(commit) };
+  return { done, begun: gate?.begun ?? done, reached, decide: (commit) => gate?.decide(commit) };
 }
 
 async function asChild(

@@ -1,7 +1,8 @@
 /*
  * CRIU runs this at each stage of a dump or restore (--action-script). At the last moment before its work takes effect (all is
  * dumped and the processes still exist, all is restored and none runs yet) it says so and waits for the verdict: 0 go on,
- * anything else undo. The agent holds the FIFO open; if it dies, the end of file is the verdict: undo.
+ * anything else undo. The agent holds the FIFO open; if it dies, the end of file is the verdict: undo. When a restore has made the first
+ * of its processes and makes the others it says so as well, and waits for nothing.
  * A program and not a shell script, since CRIU has half a dozen stages and under emulation each start of a shell counts.
  */
 #include <errno.h>
@@ -31,12 +32,18 @@ static int open_in_gate(const char *name, int flags)
 int main(void)
 {
 	const char *stage = getenv("CRTOOLS_SCRIPT_ACTION");
-	if (stage == NULL || (strcmp(stage, "post-dump") != 0 && strcmp(stage, "post-restore") != 0))
+	if (stage == NULL)
+		return 0;
+	int begins = strcmp(stage, "post-setup-namespaces") == 0;
+	if (!begins && strcmp(stage, "post-dump") != 0 && strcmp(stage, "post-restore") != 0)
 		return 0;
 	/* Not blocking: without the agent nobody reads, and that means undo, not wait. */
 	int reached = open_in_gate("reached", O_WRONLY | O_NONBLOCK);
-	if (reached < 0 || write(reached, "reached\n", 8) != 8)
+	const char *word = begins ? "begun\n" : "reached\n";
+	if (reached < 0 || write(reached, word, strlen(word)) != (ssize_t)strlen(word))
 		return UNDO;
+	if (begins)
+		return 0;
 	int verdict = open_in_gate("verdict", O_RDONLY | O_NONBLOCK);
 	if (verdict < 0 || fcntl(verdict, F_SETFL, 0) < 0)
 		return UNDO;

@@ -7,6 +7,7 @@
  * (sockets still in repair mode), so that the image is as good as before. After the commit there is only forward.
  */
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { asSeamlessError, SeamlessError } from '../../common/errors.ts';
 import { exec } from '../../common/exec.ts';
@@ -82,7 +83,9 @@ export async function restoreTrees(
   try {
     for (const tree of trees)
       runs.push(await startRestore(context, join(imageFolder, tree.folder), tree, placeholders));
+    const early = adoptEarly(trees, runs);
     await Promise.all(runs.map(({ reached }) => reached));
+    await early;
     for (const tree of trees) for (const process of tree.processes) putIntoCgroup(process, tree);
     assertAlive(trees);
     for (const run of runs) run.decide(true);
@@ -92,6 +95,21 @@ export async function restoreTrees(
     await Promise.allSettled(runs.map(({ done }) => done));
     throw thrown;
   }
+}
+
+/**
+ * Puts each tree's root into its cgroup as soon as it exists, and then the others that do: the kernel lets some milliseconds pass before the
+ * first process that changes its cgroup (it waits for all processors) and none before those that follow at once. So that time is CRIU's, too.
+ * Nothing depends on it: who is not there yet, or not yet to be moved, follows at the gate.
+ */
+async function adoptEarly(trees: readonly ProcessTree[], runs: readonly CriuRun[]): Promise<void> {
+  const adopt = async (tree: ProcessTree, run: CriuRun | undefined) => {
+    await run?.begun;
+    const isRoot = ({ pid }: TreeProcess) => pid === tree.root;
+    for (const process of [...tree.processes.filter(isRoot), ...tree.processes.filter((one) => !isRoot(one))])
+      await writeFile(join(homeOf(process, tree), 'cgroup.procs'), String(process.pid)).catch(() => {});
+  };
+  await Promise.allSettled(trees.map((tree, index) => adopt(tree, runs[index])));
 }
 
 /** By the file, since a process costs; in a container that may be read-only. */
@@ -171,7 +189,11 @@ function keepPidsFree(pids: readonly number[]): void {
   if (last <= highest) writeFileSync(NS_LAST_PID, String(highest));
 }
 
-function putIntoCgroup({ pid, cgroup }: TreeProcess, tree: ProcessTree): void {
+function putIntoCgroup(process: TreeProcess, tree: ProcessTree): void {
+  writeFileSync(join(homeOf(process, tree), 'cgroup.procs'), String(process.pid));
+}
+
+function homeOf({ cgroup }: TreeProcess, tree: ProcessTree): string {
   const root = tree.processes.find((process) => process.pid === tree.root);
   const home = [cgroup, root?.cgroup ?? cgroup].find((path) =>
     existsSync(`${CGROUP_ROOT}${path}/cgroup.procs`),
@@ -182,7 +204,7 @@ function putIntoCgroup({ pid, cgroup }: TreeProcess, tree: ProcessTree): void {
       `Expected cgroup ${cgroup} to exist, got none; its unit has been stopped`,
     );
   }
-  writeFileSync(`${CGROUP_ROOT}${home}/cgroup.procs`, String(pid));
+  return join(CGROUP_ROOT, home);
 }
 
 function count(manifest: Manifest): number {

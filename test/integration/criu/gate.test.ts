@@ -36,6 +36,13 @@ describe.each(['build/criu-gate', 'build/sanitized/criu-gate'])('the gate %s', (
     expect(await atStage(program, 'pre-resume', gate.env)).toBe(0);
   });
 
+  it('says that a restore makes its processes, and holds nothing up', async () => {
+    const gate = await openGate(gateFolder());
+    onTestFinished(() => gate.close());
+    expect(await atStage(program, 'post-setup-namespaces', gate.env)).toBe(0);
+    await gate.begun;
+  });
+
   it.each(['post-dump', 'post-restore'])('stops at %s until told to go on', async (stage) => {
     const gate = await openGate(gateFolder());
     onTestFinished(() => gate.close());
