@@ -29,13 +29,14 @@ ConditionCredential=seamless.config
 StartLimitIntervalSec=0
 
 [Service]
-ExecStart=/usr/lib/seamless/node /usr/lib/seamless/app/vm-agent/main.ts --config \${CREDENTIALS_DIRECTORY}/seamless.config
+ExecStart=/usr/lib/seamless/node --max-semi-space-size=1 /usr/lib/seamless/app/vm-agent/main.ts --config \${CREDENTIALS_DIRECTORY}/seamless.config
 ImportCredential=seamless.*
 Restart=always
 RestartSec=1
 KillMode=process
 OOMScoreAdjust=-900
 Environment=NODE_COMPILE_CACHE=${COMPILE_CACHE}
+Environment=MALLOC_ARENA_MAX=1
 `,
   // Where the sink server lacks CAP_SYS_RESOURCE (containers, this project's test machines), CRIU can't give it back to a restored
   // process. So no service nor session of the VM has it, the agent excepted: CRIU itself needs it.
