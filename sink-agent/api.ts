@@ -85,8 +85,14 @@ export interface SinkAgentApi {
   run: { params: { vm: string }; result: SinkStatus };
   /** Stops everything, as a trigger does. */
   freeze: { params: { vm: string }; result: SinkStatus };
-  /** Dumps the frozen processes into image `imageId`. On failure they stay frozen (`CHECKPOINT_FAILED`). */
-  checkpoint: { params: { vm: string; imageId: string }; result: { manifest: Manifest; bytes: number } };
+  /**
+   * Dumps the frozen processes into image `imageId`. On failure they stay frozen (`CHECKPOINT_FAILED`). With `andSend` it begins to send the
+   * image as soon as there is one, beside the answer; whoever asks for that still calls `send`, which then waits for what is under way.
+   */
+  checkpoint: {
+    params: { vm: string; imageId: string; andSend?: boolean };
+    result: { manifest: Manifest; bytes: number };
+  };
   /** Sends image `imageId` to the vm-agent, which verifies it. */
   send: { params: { vm: string; imageId: string }; result: { bytes: number; ms: number } };
   /**

@@ -37,7 +37,7 @@ export function createHandlers(
     restore: async ({ vm, imageId }) => registry.get(vm).restore(imageId),
     run: async ({ vm }) => registry.get(vm).run(),
     freeze: async ({ vm }) => registry.get(vm).freeze(),
-    checkpoint: async ({ vm, imageId }) => registry.get(vm).checkpoint(imageId),
+    checkpoint: async ({ vm, imageId, andSend }) => registry.get(vm).checkpoint(imageId, andSend === true),
     send: async ({ vm, imageId }) => registry.get(vm).send(imageId),
     rehearse: async ({ vm }, { signal }) => {
       await registry.get(vm).rehearse(signal);

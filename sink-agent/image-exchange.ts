@@ -51,18 +51,18 @@ export class ImageExchange {
   }
 
   /** Sends an image of the store; all of it, should the VM say no to less. Gives the bytes that went. */
-  async send({ imageId, originId }: Manifest): Promise<number> {
+  async send({ imageId, originId }: Manifest, signal?: AbortSignal): Promise<number> {
     if (originId !== undefined) {
       const delta = { vm: this.#vm, imageId, parentId: originId, as: imageId };
       try {
-        return await this.#images.withDelta(delta, (folder) => this.#put(imageId, folder));
+        return await this.#images.withDelta(delta, (folder) => this.#put(imageId, folder, signal));
       } catch (cause) {
         const error = asSeamlessError(cause);
         if (error.code !== 'AGENT_REFUSED' && error.code !== 'IMAGE_CORRUPT') throw cause;
         this.#log.warn('send.whole', { imageId, originId, error });
       }
     }
-    return this.#put(imageId, this.#images.path(this.#vm, imageId));
+    return this.#put(imageId, this.#images.path(this.#vm, imageId), signal);
   }
 
   /** Sends what a wake would send, and has the VM forget it. */

@@ -2,7 +2,7 @@
  * Images on the sink server, in memory: `stateDir/images/VM/IMAGE`. An image under its own name is whole; one being
  * received or dumped has another name until then. Of one whose processes run, and which the VM has too, only digests of the pages are kept.
  */
-import { existsSync } from 'node:fs';
+import { existsSync, rmSync } from 'node:fs';
 import { mkdir, readFile, rename, rm, statfs, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { SeamlessError } from '../common/errors.ts';
@@ -100,7 +100,7 @@ export async function openImageStore(folder: string, quickly: Exec = exec): Prom
         });
         return await use(folder);
       } finally {
-        await rm(folder, { recursive: true, force: true });
+        rmSync(folder, { recursive: true, force: true }); // a wake waits for it, and it is in memory
       }
     },
     lighten: ({ vm, imageId, trees }) =>

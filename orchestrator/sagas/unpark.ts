@@ -100,7 +100,11 @@ export function unparkSaga(ports: Ports): SagaDefinition<UnparkState> {
         attempts: 2,
         timeoutMs: 60_000,
         do: async ({ imageId, lost }, { signal }) => (lost ? undefined : checkpoint(ports, imageId, signal)),
-        undo: (_state, { signal }) => restoreInSink(ports, signal),
+        // The sink has begun to send the image by itself: the VM forgets it, when it serves here again.
+        undo: async (state, context) => {
+          await restoreInSink(ports, context.signal);
+          await forgetInVm(ports)(state, context);
+        },
       },
       [
         {
@@ -108,7 +112,7 @@ export function unparkSaga(ports: Ports): SagaDefinition<UnparkState> {
           attempts: 3,
           timeoutMs: 60_000,
           do: async ({ imageId, lost }, { signal }) => (lost ? undefined : send(ports, imageId, signal)),
-          undo: forgetInVm(ports),
+          undo: null, // `checkpoint` has it forgotten
         },
         {
           name: 'clock',
@@ -196,7 +200,8 @@ async function frozenSink(ports: Ports, signal: AbortSignal): Promise<SinkStatus
 
 async function checkpoint(ports: Ports, imageId: string, signal: AbortSignal): Promise<Partial<UnparkState>> {
   const call = { signal, timeoutMs: 60_000 };
-  const { bytes, manifest } = await ports.sinkAgent.call('checkpoint', { vm: ports.vm, imageId }, call);
+  const request = { vm: ports.vm, imageId, andSend: true };
+  const { bytes, manifest } = await ports.sinkAgent.call('checkpoint', request, call);
   const gatewayPids = manifest.trees.flatMap(({ processes }) => processes.map(({ pid }) => pid));
   return { imageBytes: bytes, gatewayPids };
 }

@@ -282,6 +282,8 @@ export class World {
         if (sink?.state === 'dumped' && sink.imageId === imageId) return { manifest: MANIFEST, bytes: 1 };
         if (sink?.state !== 'frozen') return refuse();
         Object.assign(sink, { state: 'dumped', imageId, image: { version: sink.version } });
+        // It has begun to send it, and whether that gets anywhere nobody has asked.
+        if (this.power === 'on') this.images.set(imageId, { state: 'received', version: sink.version });
         return { manifest: MANIFEST, bytes: 1 };
       case 'send':
         if (sink?.state !== 'dumped' || !sink.image) return refuse();
