@@ -101,6 +101,7 @@ struct search {
 	uint64_t device, inode; /* of a socket or pipe; of a pty master its index */
 	bool master;
 	int readers, writers;
+	struct master at; /* the master that was found */
 };
 
 static bool fdinfo_number(const struct process *process, const char *fd, const char *key, int base, long *value)
@@ -118,6 +119,16 @@ static bool fdinfo_number(const struct process *process, const char *fd, const c
 	return found;
 }
 
+static bool is_master(const struct process *process, const char *fd, uint64_t index)
+{
+	struct stat status;
+	long value;
+
+	return !fstatat(process->fd_directory, fd, &status, 0) && S_ISCHR(status.st_mode) &&
+	       status.st_rdev == makedev(PTY_MASTER_MAJOR, PTY_MASTER_MINOR) &&
+	       fdinfo_number(process, fd, "tty-index:", 10, &value) && (uint64_t)value == index;
+}
+
 static void search_process(const struct process *process, struct search *search)
 {
 	int copy = openat(process->fd_directory, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -127,13 +138,15 @@ static void search_process(const struct process *process, struct search *search)
 	long value;
 
 	while (directory && (entry = readdir(directory))) {
-		if (entry->d_name[0] == '.' || fstatat(process->fd_directory, entry->d_name, &status, 0))
+		if (entry->d_name[0] == '.')
 			continue;
 		if (search->master) {
-			if (S_ISCHR(status.st_mode) && status.st_rdev == makedev(PTY_MASTER_MAJOR, PTY_MASTER_MINOR) &&
-			    fdinfo_number(process, entry->d_name, "tty-index:", 10, &value) && (uint64_t)value == search->inode)
+			if (is_master(process, entry->d_name, search->inode)) {
 				search->readers++;
-		} else if ((status.st_mode & S_IFMT) == search->type && status.st_ino == search->inode &&
+				search->at = (struct master){ process->pid, atoi(entry->d_name), search->inode };
+			}
+		} else if (!fstatat(process->fd_directory, entry->d_name, &status, 0) &&
+			   (status.st_mode & S_IFMT) == search->type && status.st_ino == search->inode &&
 			   status.st_dev == search->device &&
 			   fdinfo_number(process, entry->d_name, "flags:", 8, &value)) {
 			search->readers += (value & O_ACCMODE) != O_WRONLY;
@@ -221,6 +234,25 @@ static enum kind socket_kind(struct descriptors *descriptors, const struct proce
 	return remember(descriptors, status, type == SOCK_DGRAM && protocol == IPPROTO_UDP ? KIND_UDP : KIND_OTHER);
 }
 
+/*
+ * Whether somebody inside holds the master of a terminal. A shell that is typed to asks for each character, so the one that
+ * was found last is looked at first: all descriptors of all processes are a third of a millisecond.
+ */
+static bool has_master(struct descriptors *descriptors, uint64_t index)
+{
+	const struct master *last = &descriptors->last_master;
+	char name[16];
+
+	snprintf(name, sizeof(name), "%d", last->fd);
+	for (const struct process *process = descriptors->set->processes; process; process = process->next)
+		if (process->pid == last->pid && index == last->index && is_master(process, name, index))
+			return true;
+	struct search found = search_set(descriptors->set, (struct search){ .master = true, .inode = index });
+	if (found.readers)
+		descriptors->last_master = found.at;
+	return found.readers > 0;
+}
+
 static enum kind device_kind(struct descriptors *descriptors, const struct process *process, int fd, dev_t device)
 {
 	unsigned number = minor(device);
@@ -240,9 +272,8 @@ static enum kind device_kind(struct descriptors *descriptors, const struct proce
 	if (major(device) < PTY_SLAVE_FIRST_MAJOR || major(device) > PTY_SLAVE_LAST_MAJOR)
 		return KIND_FILE;
 	uint64_t index = (major(device) - PTY_SLAVE_FIRST_MAJOR) * 256ull + minor(device);
-	struct search found = search_set(descriptors->set, (struct search){ .master = true, .inode = index });
 	/* A slave whose master is gone hangs up, here as in the VM. */
-	return found.readers || polls(process, fd, POLLHUP) ? KIND_PTY : KIND_PEER_OUTSIDE;
+	return has_master(descriptors, index) || polls(process, fd, POLLHUP) ? KIND_PTY : KIND_PEER_OUTSIDE;
 }
 
 static enum kind anonymous_kind(const struct process *process, const char *fd)

@@ -21,12 +21,20 @@ struct external {
 	int fd;
 };
 
+/* Of a pseudo terminal: who holds it. */
+struct master {
+	pid_t pid;
+	int fd;
+	uint64_t index;
+};
+
 struct descriptors {
 	const struct set *set;
 	struct known *known; /* open hash table of sockets and pipes */
 	size_t capacity, count;
 	struct external *externals;
 	size_t externals_count;
+	struct master last_master; /* that was found; looked at again before it is believed */
 	int unix_diag; /* netlink socket in the container's network namespace, asked for the peers of unix sockets */
 };
 
