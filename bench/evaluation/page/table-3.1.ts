@@ -5,9 +5,10 @@ import type { Table31Row } from '../table-3.1.ts';
 import type { Table31QemuRow } from '../table-3.1-qemu.ts';
 import { mebibytes, spread, table, verdict, whole } from './markdown.ts';
 
-/** What issue 4 asks for: at most half the baseline, and the floor and so many milliseconds. */
+/** What issue 4 asks for: at most half the baseline, and the floor and so many milliseconds; as many, and at the 95th percentile these, outside CRIU and the copy. */
 const OF_BASELINE = 0.5;
 const OVER_FLOOR_MS = 40;
+const OVER_FLOOR_P95_MS = 80;
 const KNOWS_MS = 5;
 
 export function renderTable31({ rows }: Result<Table31Row>): Section {
@@ -51,12 +52,16 @@ export function renderTable31({ rows }: Result<Table31Row>): Section {
   );
   const half = rows.filter((row) => row.responseMs <= OF_BASELINE * row.baselineResponseMs);
   const close = rows.filter((row) => row.responseMs <= row.floorMs + OVER_FLOOR_MS);
+  const outside = rows.filter(
+    ({ outsideMs: { p50, p95 } }) => p50 <= OVER_FLOOR_MS && p95 <= OVER_FLOOR_P95_MS,
+  );
   const noticed = rows.flatMap(({ application, noticedMs }) =>
     noticedMs ? [`${application} ${noticedMs.p50} (p95 ${noticedMs.p95})`] : [],
   );
   const reached = [
     `At most ${OF_BASELINE} of the baseline: ${verdict(half.length === rows.length)} (${half.length} of ${rows.length} applications).`,
     `At most ${OVER_FLOOR_MS} ms over the floor: ${verdict(close.length === rows.length)} (${close.length} of ${rows.length}).`,
+    `Outside CRIU and the copy (what is over the floor: the client’s way to the trigger, orchestration, switching, calls) at most ${OVER_FLOOR_MS} ms, and ${OVER_FLOOR_P95_MS} ms at the 95th percentile: ${verdict(outside.length === rows.length)} (${outside.length} of ${rows.length}).`,
   ];
   return {
     markdown: `Response time in milliseconds, median (least–most):\n\n${response}\n\nOur steps, medians in milliseconds:\n\n${steps}\n\n${reached.join(' ')}${noticed.length > 0 ? ` From the call that was stopped in the sink until the orchestrator has begun the unpark, in milliseconds: ${noticed.join(', ')}; at most ${KNOWS_MS} (p95) is wanted.` : ''}\n\n![Response time by application](table-3.1.svg)`,
