@@ -3,14 +3,44 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <link.h>
 #include <sched.h>
 #include <signal.h>
+#include <stdint.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #define DISMISSED 'd'
+
+static int populate(struct dl_phdr_info *object, size_t size, void *self)
+{
+	uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
+
+	(void)size, (void)self;
+	for (const ElfW(Phdr) *part = object->dlpi_phdr; part < object->dlpi_phdr + object->dlpi_phnum; part++) {
+		uintptr_t from = (object->dlpi_addr + part->p_vaddr) & ~(page - 1), to = object->dlpi_addr + part->p_vaddr + part->p_memsz;
+		if (part->p_type == PT_LOAD && !(part->p_flags & PF_W))
+			madvise((void *)from, to - from, MADV_POPULATE_READ);
+	}
+	return 0;
+}
+
+/*
+ * What it will use: all code and what has been written so far. Locked as it stands, it would have a copy of its own of all that could be written, heap and
+ * stack as far as they may grow, three times what it needs.
+ */
+static void stay_in_memory(void)
+{
+	volatile char stack[2048];
+
+	mlockall(MCL_CURRENT | MCL_ONFAULT);
+	dl_iterate_phdr(populate, NULL);
+	for (size_t i = 0; i < sizeof(stack); i += 64)
+		stack[i] = 0;
+	errno = 0;
+}
 
 static _Noreturn void guard(int alive, const struct cgroup *cgroup)
 {
@@ -24,7 +54,7 @@ static _Noreturn void guard(int alive, const struct cgroup *cgroup)
 	sigprocmask(SIG_BLOCK, &all, NULL);
 	prctl(PR_SET_NAME, "filter-guardian");
 	/* Neither paging (CAP_IPC_LOCK) nor ordinary processes (CAP_SYS_NICE) may delay it. Best effort: it works without. */
-	mlockall(MCL_CURRENT);
+	stay_in_memory();
 	sched_setscheduler(0, SCHED_FIFO, &first);
 	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
 	for (int fd = 0; fd <= 2; fd++)
