@@ -38,12 +38,12 @@ const DONE_MS = 60_000;
 const FIRST_FD = 200;
 const GUEST_PATH = 'PATH=/usr/sbin:/usr/bin:/sbin:/bin';
 
-/** Stops the orchestrator and waits for the next trigger in `vm`'s sink; resolves when it does. `done`: the processes run in the VM. */
+/** Stops the orchestrator and waits for the next trigger in `vm`'s sink; resolves when it does. `done`: the processes run in the VM. `stoppedAt`: when they were stopped here, in milliseconds since the epoch. */
 export async function armPipeline(
   bed: Bed,
   vm: BedVm,
   which: Pipeline,
-): Promise<{ done: Promise<PipelineTimes> }> {
+): Promise<{ done: Promise<PipelineTimes>; stoppedAt: Promise<number> }> {
   const orchestrator = bed.state.processes.find(({ name }) => name === 'orchestrator');
   if (orchestrator) await stopProcess(orchestrator, STOP_MS);
   const plan = join(bed.lab.runDirectory, 'pipeline');
@@ -59,10 +59,12 @@ export async function armPipeline(
   });
   const at: [string, number][] = [];
   const waiting = Promise.withResolvers<void>();
+  const stopped = Promise.withResolvers<number>();
   createInterface({ input: child.stdout }).on('line', (line) => {
     const [name = '', seconds] = line.split(' ');
     at.push([name, Number(seconds) * 1000]);
     if (name === 'waiting') waiting.resolve();
+    if (name === 'trigger') stopped.resolve(Number(seconds) * 1000);
   });
   const timer = setTimeout(() => child.kill('SIGKILL'), DONE_MS);
   const done = new Promise<PipelineTimes>((resolve, reject) => {
@@ -80,8 +82,10 @@ export async function armPipeline(
     });
   });
   done.catch(waiting.reject);
+  done.catch(stopped.reject);
+  stopped.promise.catch(() => {}); // `done` tells
   await waiting.promise;
-  return { done };
+  return { done, stoppedAt: stopped.promise };
 }
 
 function durations(at: readonly [string, number][]): PipelineTimes {

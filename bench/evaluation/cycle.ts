@@ -79,13 +79,15 @@ async function settled(cgroup: string): Promise<void> {
   });
 }
 
-/** Sends the session's request, and waits for the answer. @returns milliseconds from the first packet out to the first back */
-export async function respond({
-  session,
-  capture,
-  port,
-  vm,
-}: Client): Promise<{ responseMs: number; askedAt: number; answeredAt: number }> {
+/**
+ * Sends the session's request, and waits for the answer. What the sink's processes say up to their stop (a shell ends its line before it
+ * starts the command) is none. @param stoppedAt when they were stopped, in milliseconds since the epoch; asked when the client has its answer
+ * @returns milliseconds from the first packet out to the first back
+ */
+export async function respond(
+  { session, capture, port, vm }: Client,
+  stoppedAt: () => Promise<number>,
+): Promise<{ responseMs: number; askedAt: number; answeredAt: number }> {
   const from = capture.packets.length;
   const out = capture.waitFor(
     'a request',
@@ -93,14 +95,15 @@ export async function respond({
     ANSWER_MS,
     from,
   );
-  const back = capture.waitFor(
+  if (!session.request) throw new SeamlessError('INTERNAL', `Expected a request of ${vm.plan.name}'s client`);
+  const [request] = await Promise.all([out, session.request()]);
+  const stopped = await stoppedAt();
+  const answer = await capture.waitFor(
     'an answer',
-    (packet) => packet.length > 0 && packet.sourcePort === port,
+    (packet) => packet.length > 0 && packet.sourcePort === port && packet.at * 1000 >= stopped,
     ANSWER_MS,
     from,
   );
-  if (!session.request) throw new SeamlessError('INTERNAL', `Expected a request of ${vm.plan.name}'s client`);
-  const [request, answer] = await Promise.all([out, back, session.request()]);
   const [askedAt, answeredAt] = [request.at * 1000, answer.at * 1000];
   return { responseMs: answeredAt - askedAt, askedAt, answeredAt };
 }
@@ -114,13 +117,11 @@ export async function cycle(
 ): Promise<WakeTimes> {
   await parkVm(bed, client, application);
   await whileParked?.();
-  const { responseMs, askedAt, answeredAt } = await respond(client);
-  const { lastPark, lastUnpark } = await awake(bed, client.vm.plan.name);
-  if (!lastPark || !lastUnpark || Date.parse(lastUnpark.startedAt) > answeredAt)
-    throw new SeamlessError(
-      'INTERNAL',
-      `Expected an answer that the VM gave, got one after ${responseMs} ms from its sink`,
-    );
+  const { name } = client.vm.plan;
+  const { responseMs, askedAt } = await respond(client, () => wokenAt(bed, name));
+  const { lastPark, lastUnpark } = await awake(bed, name);
+  if (!lastPark || !lastUnpark || Date.parse(lastUnpark.startedAt) < askedAt)
+    throw new SeamlessError('INTERNAL', `Expected ${name} to have been woken by its client's request`);
   const trapped = await trappedAt(bed, askedAt);
   const noticedMs = trapped === null ? null : Date.parse(lastUnpark.startedAt) - trapped;
   return { responseMs, noticedMs, park: lastPark, unpark: lastUnpark };
@@ -134,6 +135,12 @@ async function trappedAt({ lab }: Bed, sinceMs: number): Promise<number | null> 
   const { time, handledUs } = JSON.parse(line) as { time: string; handledUs: number };
   const at = Date.parse(time) - handledUs / 1000;
   return at >= sinceMs - 1 ? at : null;
+}
+
+/** When the unpark of a VM that has been asked for something began. */
+export async function wokenAt(bed: Bed, vm: string): Promise<number> {
+  const { lastUnpark } = await awake(bed, vm);
+  return Date.parse(lastUnpark?.startedAt ?? '');
 }
 
 /** Waits until the VM is awake and its unpark has ended. */

@@ -4,7 +4,7 @@
  */
 import { APPLICATIONS, type BenchApplication } from './applications.ts';
 import { type Bed, makeBed } from './bed.ts';
-import { awake, type Client, connectClient, parkVm, respond } from './cycle.ts';
+import { awake, type Client, connectClient, parkVm, respond, wokenAt } from './cycle.ts';
 import { makeFarm } from './farm.ts';
 import { type Progress, startProgress } from './progress.ts';
 import { median, round } from './statistics.ts';
@@ -95,7 +95,9 @@ async function wakeAtOnce(
   application: BenchApplication,
 ): Promise<number[]> {
   for (const client of clients) await parkVm(bed, client, application);
-  const answers = await Promise.all(clients.map((client) => respond(client)));
+  const answers = await Promise.all(
+    clients.map((client) => respond(client, () => wokenAt(bed, client.vm.plan.name))),
+  );
   for (const { vm } of clients) await awake(bed, vm.plan.name);
   return answers.map(({ responseMs }) => responseMs);
 }

@@ -104,7 +104,7 @@ async function oneRun(bed: Bed, application: BenchApplication, wakes: number, sa
     say(`${application.name}: baseline`);
     await parkVm(bed, client, application);
     const armed = await armPipeline(bed, vm, 'baseline');
-    const [{ responseMs }, steps] = await Promise.all([respond(client), armed.done]);
+    const [{ responseMs }, steps] = await Promise.all([respond(client, () => armed.stoppedAt), armed.done]);
     return { ours, baseline: { responseMs, steps } };
   } finally {
     await client.close();
@@ -128,7 +128,7 @@ async function replay(bed: Bed, application: BenchApplication, which: Pipeline):
   try {
     await parkVm(bed, client, application);
     const armed = await armPipeline(bed, vm, which);
-    const [{ responseMs }, steps] = await Promise.all([respond(client), armed.done]);
+    const [{ responseMs }, steps] = await Promise.all([respond(client, () => armed.stoppedAt), armed.done]);
     return { responseMs, steps };
   } finally {
     await client.close();
