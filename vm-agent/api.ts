@@ -16,6 +16,15 @@ export interface GatewayProcess {
   because: string;
 }
 
+/** As the kernel counts it, see proc_meminfo(5). */
+export interface GuestMemory {
+  totalBytes: number;
+  /** What programs can get without swapping, page cache included. */
+  availableBytes: number;
+  /** Of that the page cache that is used again and again: programs, libraries. Older agents don't say. */
+  hotCacheBytes?: number;
+}
+
 /** Why this VM can't be parked, by whom, and what would make it parkable. */
 export interface Refusal {
   rule: string;
@@ -159,7 +168,7 @@ export interface VmAgentApi {
   usage: { params: { gateway: number[]; client?: string }; result: GuestUsage };
   /** Every ten seconds, for idle detection. */
   sample: { params: { programs?: string[] }; result: GuestSample };
-  memory: { params: { dropCaches?: boolean }; result: { totalBytes: number; availableBytes: number } };
+  memory: { params: Record<string, never>; result: GuestMemory };
 }
 
 export type VmAgentEvents = never;

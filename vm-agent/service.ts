@@ -1,7 +1,7 @@
 /**
  * The agent's methods over its operations: what is refused, what is already done, and one at a time for all that changes anything.
  */
-import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { SeamlessError } from '../common/errors.ts';
 import { exec } from '../common/exec.ts';
 import { criuProblems } from '../criu/check.ts';
@@ -137,10 +137,7 @@ export function createService(context: AgentContext): {
         throw new SeamlessError('REQUEST_INVALID', 'Expected gateway as a list of PIDs');
       return { clientBytes: await sentTo(client), ...readUsage(gateway) };
     },
-    async memory({ dropCaches = false }) {
-      if (dropCaches) writeFileSync('/proc/sys/vm/drop_caches', '1');
-      return readMemory();
-    },
+    memory: async () => readMemory(),
   };
 
   const imageHandlers: ImageHandlers = {

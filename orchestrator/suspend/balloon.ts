@@ -6,7 +6,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { asSeamlessError } from '../../common/errors.ts';
 import type { Log } from '../../common/log.ts';
-import type { VmAgentApi } from '../../vm-agent/api.ts';
+import type { GuestMemory, VmAgentApi } from '../../vm-agent/api.ts';
 import type { Qmp } from '../hypervisor/qmp.ts';
 import type { Agent } from '../sagas/ports.ts';
 
@@ -18,7 +18,9 @@ export interface BalloonDeps {
 
 export const MiB = 1024 * 1024;
 /** What stays free in the guest: the agent, CRIU and a login must fit in it. */
-export const MARGIN_BYTES = 80 * MiB;
+const MARGIN_BYTES = 80 * MiB;
+/** More page cache than this is not kept. */
+const MOST_CACHE_BYTES = 256 * MiB;
 /** Below this the balloon gives back what lacks to the margin. */
 const ALARM_BYTES = 48 * MiB;
 /** More at once the guest could need itself before it is asked again. */
@@ -34,9 +36,17 @@ const MOST_GENTLY_BYTES = 512 * MiB;
 const STALLED_MS = 1500;
 const INFLATE_MS = 30_000;
 
+/**
+ * What the guest can give. Of its page cache it keeps what is in use, up to a bound: read anew from its disk, that costs the wake more than
+ * swap does. The rest of the cache goes by the guest's own reclaim, as the balloon grows.
+ */
+export function spareBytes({ availableBytes, hotCacheBytes = 0 }: Omit<GuestMemory, 'totalBytes'>): number {
+  return Math.max(0, availableBytes - Math.min(hotCacheBytes, MOST_CACHE_BYTES) - MARGIN_BYTES);
+}
+
 /** The size to ask for next, or null when the guest has no more to spare. */
-export function nextSize(actualBytes: number, availableBytes: number): number | null {
-  const spare = Math.floor((availableBytes - MARGIN_BYTES) / MiB) * MiB;
+export function nextSize(actualBytes: number, memory: Omit<GuestMemory, 'totalBytes'>): number | null {
+  const spare = Math.floor(spareBytes(memory) / MiB) * MiB;
   return spare < CRUMB_BYTES ? null : actualBytes - Math.min(spare, STEP_BYTES);
 }
 
@@ -48,19 +58,16 @@ export function relievedSize(actualBytes: number, availableBytes: number): numbe
 /** Gives the bytes that the balloon has taken. Returns early, without an error, when `wanted` aborts. */
 export async function inflateBalloon(
   { qmp, vmAgent, log }: BalloonDeps,
-  { dropCaches }: { dropCaches: boolean },
   wanted: AbortSignal,
 ): Promise<number> {
   const actual = () => sizeOf(qmp);
-  const available = async (drop: boolean) =>
-    (await vmAgent.call('memory', drop ? { dropCaches: true } : {}, { signal: wanted, timeoutMs: 20_000 }))
-      .availableBytes;
+  const memory = () => vmAgent.call('memory', {}, { signal: wanted, timeoutMs: 20_000 });
   const setSize = (value: number) => qmp.execute('balloon', { value });
 
   const before = await actual();
   const deadline = performance.now() + INFLATE_MS;
   let now = before;
-  let target = nextSize(now, await available(dropCaches));
+  let target = nextSize(now, await memory());
   while (target !== null && !wanted.aborted && performance.now() < deadline) {
     await setSize(target);
     let changedAt = performance.now();
@@ -71,7 +78,7 @@ export async function inflateBalloon(
       if (size < now) changedAt = performance.now();
       now = size;
       if (now <= target || wanted.aborted) break;
-      const availableBytes = await available(false);
+      const { availableBytes } = await memory();
       relieved = relievedSize(now, availableBytes);
       if (relieved === null) continue;
       log.warn('balloon.relieved', { availableMiB: Math.round(availableBytes / MiB) });
@@ -81,7 +88,7 @@ export async function inflateBalloon(
     const isStalled = now > target;
     // What it could not get it must not take later, when nobody watches.
     if (isStalled && relieved === null) await setSize(now);
-    target = isStalled || wanted.aborted ? null : nextSize(now, await available(false));
+    target = isStalled || wanted.aborted ? null : nextSize(now, await memory());
   }
   return before - (await actual());
 }

@@ -75,9 +75,7 @@ async function switchOff(deps: SuspendToDiskDeps, wanted: AbortSignal): Promise<
   if (claim) await saved.forget();
   try {
     if (status === 'running') {
-      await inflateBalloon(deps, { dropCaches: true }, wanted).catch((error) =>
-        log.warn('balloon.failed', { error }),
-      );
+      await inflateBalloon(deps, wanted).catch((error) => log.warn('balloon.failed', { error }));
     }
     if (!wanted.aborted) await save(deps, wanted);
   } catch (thrown) {

@@ -4,8 +4,8 @@
  *   balloon over what the guest can spare → squeeze the cgroup to 10 MB → lift → rehearsal and dummy restore (bring back
  *   just the pages that a wake needs) → balloon over what that freed → pause → trim to 128 MiB
  *
- * The trim is ours, not the paper's: a slow dummy restore brings back more than the wake will use. Reclaim takes what was
- * used longest ago, so the wake's pages stay. What went out all the same is read at the wake in one go (working-set.ts).
+ * The trim is ours, not the paper's: a slow dummy restore brings back more than the wake will use. First goes what the last wake did not
+ * use, then what was used longest ago. What went out all the same is read at the wake in one go (working-set.ts).
  *
  * `wanted` makes each step return early; then the VM runs, and the balloon goes down again. What fails frees less
  * memory, and loses nothing.
@@ -16,7 +16,7 @@ import type { Config } from '../config.ts';
 import type { MemoryCgroup } from '../hypervisor/memory-cgroup.ts';
 import type { Qmp } from '../hypervisor/qmp.ts';
 import type { Agent } from '../sagas/ports.ts';
-import { deflateBalloon, deflateGently, inflateBalloon, MARGIN_BYTES } from './balloon.ts';
+import { deflateBalloon, deflateGently, inflateBalloon, spareBytes } from './balloon.ts';
 import type { SwitchOff, SwitchOffResult } from './switch-off.ts';
 import type { WorkingSet } from './working-set.ts';
 
@@ -51,12 +51,11 @@ export function suspendToSwap(deps: SuspendToSwapDeps): SwitchOff {
   return {
     async admit(signal) {
       const { vmAgent, cgroup, assertRoomInSwap } = deps;
-      const [resident, { availableBytes }] = await Promise.all([
+      const [resident, memory] = await Promise.all([
         cgroup.resident(),
         vmAgent.call('memory', {}, { signal, timeoutMs: 10_000 }),
       ]);
-      const ballooned = Math.max(0, availableBytes - MARGIN_BYTES);
-      await assertRoomInSwap(Math.max(0, resident - ballooned));
+      await assertRoomInSwap(Math.max(0, resident - spareBytes(memory)));
     },
     switchOff(imageId, wanted, imageBytes = Number.POSITIVE_INFINITY) {
       neededBytes = imageBytes * IMAGE_COPIES;
@@ -87,7 +86,7 @@ async function switchOff(
     const residentMiB = Math.round((await cgroup.resident()) / 1024 / 1024);
     log.info('switchOff.stage', { stage: name, ms: Math.round(performance.now() - started), residentMiB });
   };
-  await stage('balloon', () => inflateBalloon(deps, { dropCaches: true }, wanted));
+  await stage('balloon', () => inflateBalloon(deps, wanted));
   await stage('squeeze', () => paused(qmp, () => squeezeOut(deps, wanted)));
   await cgroup.lift();
   // A wake begins with receiving an image, which the dummy restore does not do.
@@ -97,7 +96,7 @@ async function switchOff(
       deps.vmAgent.call('dummyRestore', { imageId }, { signal: wanted, timeoutMs: 60_000 }),
     );
   }
-  await stage('balloonAgain', () => inflateBalloon(deps, { dropCaches: false }, wanted));
+  await stage('balloonAgain', () => inflateBalloon(deps, wanted));
   if (!wanted.aborted) await qmp.execute('stop');
   if (!wanted.aborted) await deps.workingSet.record({ unlessKnown: true });
   await stage('trim', () => trim(deps, wanted));
@@ -132,11 +131,12 @@ async function squeezeOut({ workingSet, cgroup }: SuspendToSwapDeps, wanted: Abo
   if ((await cgroup.usage()) > EVICTED_BYTES) await cgroup.squeeze(FLOOR_BYTES, wanted);
 }
 
-async function trim({ cgroup }: SuspendToSwapDeps, wanted: AbortSignal): Promise<void> {
+async function trim({ cgroup, workingSet }: SuspendToSwapDeps, wanted: AbortSignal): Promise<void> {
   for (let trims = 0; trims < TRIMS && !wanted.aborted; trims++) {
     const surplus = (await cgroup.resident()) - ASLEEP_BYTES;
     if (surplus <= 0) return;
-    await cgroup.squeeze(Math.max(FLOOR_BYTES, (await cgroup.usage()) - surplus), wanted);
+    if (trims === 0) await workingSet.evictOthers(surplus, wanted);
+    else await cgroup.squeeze(Math.max(FLOOR_BYTES, (await cgroup.usage()) - surplus), wanted);
   }
 }
 

@@ -14,6 +14,8 @@ export interface WorkingSet {
   record(options?: { unlessKnown: boolean }): Promise<void>;
   /** Has all of the VM's processes written to swap; a paused one's, for nobody to fault it in again. Ends early when `wanted` aborts. Never fails. */
   evict(wanted: AbortSignal): Promise<void>;
+  /** The same for so many bytes at most, and only of what was not recorded. */
+  evictOthers(bytes: number, wanted: AbortSignal): Promise<void>;
   /** Has the recorded pages read that are in swap. Resolves when they have been asked for. Never fails. */
   prefetch(): Promise<void>;
 }
@@ -42,6 +44,13 @@ export function workingSet({ vm, host, cgroup, program, runDir, log }: WorkingSe
     const { stdout } = await host.run(argv, { timeoutMs: TIMEOUT_MS });
     log.info(`workingSet.${action}`, JSON.parse(stdout) as LogFields);
   };
+  const evict = async (wanted: AbortSignal, ...args: readonly string[]) => {
+    const there = await host.install(program);
+    const pids = (await cgroup.processes()).map(String);
+    await host.run([there, ...args, ...pids], { timeoutMs: EVICT_MS, signal: wanted }).catch((error) => {
+      if (!wanted.aborted) throw error;
+    });
+  };
   const quietly = (action: string, work: () => Promise<void>) =>
     work().catch((error) => log.warn(`workingSet.${action}Failed`, { error }));
   return {
@@ -52,14 +61,9 @@ export function workingSet({ vm, host, cgroup, program, runDir, log }: WorkingSe
         await run('record', pids);
         recorded = new Set(pids);
       }),
-    evict: (wanted) =>
-      quietly('evict', async () => {
-        const there = await host.install(program);
-        const pids = (await cgroup.processes()).map(String);
-        await host.run([there, 'evict', ...pids], { timeoutMs: EVICT_MS, signal: wanted }).catch((error) => {
-          if (!wanted.aborted) throw error;
-        });
-      }),
+    evict: (wanted) => quietly('evict', () => evict(wanted, 'evict')),
+    evictOthers: (bytes, wanted) =>
+      quietly('evictOthers', () => evict(wanted, 'evict-others', file, String(bytes))),
     prefetch: () =>
       quietly('prefetch', async () => {
         const pids = await cgroup.processes();

@@ -11,6 +11,7 @@
 
 #include "pace.h"
 #include "pages.h"
+#include "record.h"
 
 #define EVICT_NICE 19
 /* linux/ioprio.h, which is younger than some hosts: class idle. */
@@ -20,12 +21,20 @@
 struct eviction {
 	struct batch batch;
 	struct pace pace;
+	/* Pages that may still go. */
+	uint64_t allowed;
+	/* What stays, ascending; and the first range of it that may lie ahead. */
+	struct ranges kept;
+	size_t next_kept;
 };
 
 static void give_away(struct range range, void *self)
 {
 	struct eviction *eviction = self;
 
+	if (range.count > eviction->allowed)
+		range.count = eviction->allowed;
+	eviction->allowed -= range.count;
 	while (range.count > 0) {
 		uint64_t room = (eviction->pace.piece - eviction->batch.bytes) / page_size;
 		struct range piece = { range.first, range.count < room ? range.count : room };
@@ -39,7 +48,29 @@ static void give_away(struct range range, void *self)
 	}
 }
 
-static void evict_process(const char *pid, struct eviction *eviction)
+/* The parts of `range` between those that are kept. */
+static void give_away_others(struct range range, void *self)
+{
+	struct eviction *eviction = self;
+	uint64_t end = range.first + range.count;
+
+	for (; range.first < end; eviction->next_kept++) {
+		struct range *kept = eviction->kept.own + eviction->next_kept;
+		bool is_last = eviction->next_kept == eviction->kept.count;
+		uint64_t until = is_last || kept->first > end ? end : kept->first;
+		if (until > range.first)
+			give_away((struct range){ range.first, until - range.first }, self);
+		if (until == end)
+			return;
+		if (kept->first + kept->count > range.first)
+			range.first = kept->first + kept->count;
+		/* It may cover what comes next, too. */
+		if (range.first >= end)
+			return;
+	}
+}
+
+static void evict_process(const char *pid, bool own_alone, struct eviction *eviction)
 {
 	char line[512], permissions[5];
 	uint64_t from, to;
@@ -52,26 +83,52 @@ static void evict_process(const char *pid, struct eviction *eviction)
 	FILE *maps = fdopen(maps_fd, "r");
 	if (!maps)
 		fail("maps");
-	while (fgets(line, sizeof(line), maps))
-		if (sscanf(line, "%" SCNx64 "-%" SCNx64 " %4s", &from, &to, permissions) == 3 && permissions[0] == 'r')
-			each_run(pagemap, from / page_size, to / page_size, PRESENT, give_away, eviction);
+	while (eviction->allowed && fgets(line, sizeof(line), maps))
+		if (sscanf(line, "%" SCNx64 "-%" SCNx64 " %4s", &from, &to, permissions) == 3 &&
+		    (own_alone ? is_own(permissions) : permissions[0] == 'r'))
+			each_run(pagemap, from / page_size, to / page_size, PRESENT, own_alone ? give_away_others : give_away,
+				 eviction);
 	flush(&eviction->batch);
 	fclose(maps);
 	close(pagemap);
 	close(eviction->batch.pidfd);
 }
 
-void evict(char *const *pids)
+static struct eviction begin(uint64_t bytes)
 {
-	struct eviction eviction = {
-		.batch = { .advice = MADV_PAGEOUT },
-		.pace = begin_pace(),
-	};
-
 	/* Nobody waits for this; where the disk's scheduler knows of it, the writes come after everybody's, too. */
 	if (nice(EVICT_NICE) == -1 || syscall(SYS_ioprio_set, IOPRIO_WHO_PROCESS, 0, IOPRIO_IDLE) < 0)
 		errno = 0;
+	return (struct eviction){
+		.batch = { .advice = MADV_PAGEOUT },
+		.pace = begin_pace(),
+		.allowed = bytes / page_size,
+	};
+}
+
+static void report(const struct eviction *eviction)
+{
+	printf("{\"pages\":%" PRIu64 ",\"refused\":%" PRIu64 "}\n", eviction->batch.pages, eviction->batch.refused);
+}
+
+void evict(char *const *pids)
+{
+	struct eviction eviction = begin(UINT64_MAX);
+
 	for (; *pids; pids++)
-		evict_process(*pids, &eviction);
-	printf("{\"pages\":%" PRIu64 ",\"refused\":%" PRIu64 "}\n", eviction.batch.pages, eviction.batch.refused);
+		evict_process(*pids, false, &eviction);
+	report(&eviction);
+}
+
+void evict_others(const char *path, uint64_t bytes, char *const *pids)
+{
+	struct eviction eviction = begin(bytes);
+
+	for (; *pids; pids++) {
+		eviction.kept = recorded_of(path, *pids);
+		eviction.next_kept = 0;
+		evict_process(*pids, true, &eviction);
+		free(eviction.kept.own);
+	}
+	report(&eviction);
 }

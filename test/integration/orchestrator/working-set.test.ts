@@ -105,6 +105,26 @@ test('all of it goes to swap when asked to, and is not asked any more when the V
   await touch();
 }, 60_000);
 
+test('what was not in use goes first, and no more than asked for', async () => {
+  const host = localHost();
+  const cgroup = memoryCgroup(host, path);
+  const program = join(import.meta.dirname, '../../../build/working-set');
+  const set = workingSet({ vm: 'vm4', host, cgroup, runDir: folder, program, log: silentLog });
+  await set.evict(never);
+  await set.record();
+  await touch();
+  const all = await cgroup.swapped();
+  await set.evictOthers(8 * MiB, never);
+  const some = (await cgroup.swapped()) - all;
+  expect(some).toBeGreaterThan(7 * MiB);
+  expect(some).toBeLessThan(9 * MiB);
+  await touch();
+  await set.record();
+  const before = await cgroup.swapped();
+  await set.evictOthers(OWN_MIB * MiB, never);
+  expect(await cgroup.swapped()).toBeLessThan(before + MiB);
+}, 60_000);
+
 test('without a record nothing is read, and nobody is the worse for it', async () => {
   const host = localHost();
   const warned: string[] = [];

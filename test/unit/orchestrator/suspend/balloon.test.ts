@@ -7,17 +7,29 @@ import {
   inflateBalloon,
   nextSize,
   relievedSize,
+  spareBytes,
 } from '../../../../orchestrator/suspend/balloon.ts';
 import { switchOffFor } from '../../../../orchestrator/suspend/methods.ts';
 
 const MiB = 1024 * 1024;
 const never = new AbortController().signal;
 
+const guestMemory = (availableMiB: number, hotCacheMiB = 0) => ({
+  availableBytes: availableMiB * MiB,
+  hotCacheBytes: hotCacheMiB * MiB,
+});
+
 test('the balloon takes what the guest can spare, in steps, and leaves a margin', () => {
-  expect(nextSize(2048 * MiB, 1500 * MiB)).toBe((2048 - 256) * MiB);
-  expect(nextSize(1000 * MiB, 100 * MiB)).toBe(980 * MiB);
-  expect(nextSize(1000 * MiB, 84 * MiB)).toBeNull();
-  expect(nextSize(1000 * MiB, 0)).toBeNull();
+  expect(nextSize(2048 * MiB, guestMemory(1500))).toBe((2048 - 256) * MiB);
+  expect(nextSize(1000 * MiB, guestMemory(100))).toBe(980 * MiB);
+  expect(nextSize(1000 * MiB, guestMemory(84))).toBeNull();
+  expect(nextSize(1000 * MiB, guestMemory(0))).toBeNull();
+});
+
+test('the page cache in use stays in the guest, but not without bound', () => {
+  expect(nextSize(1000 * MiB, guestMemory(280, 100))).toBe(900 * MiB);
+  expect(nextSize(1000 * MiB, guestMemory(170, 90))).toBeNull();
+  expect(spareBytes(guestMemory(2000, 1500))).toBe((2000 - 256 - 80) * MiB);
 });
 
 test('a guest that has become short gets back what it lacks', () => {
@@ -41,21 +53,21 @@ function guest(usedMiB: (looks: number) => number) {
     }
     return { actual: actual * MiB };
   };
-  const call = async () => ({ availableBytes: available() * MiB, totalBytes: 0 });
+  const call = async () => ({ availableBytes: available() * MiB, hotCacheBytes: 0, totalBytes: 0 });
   const deps = { qmp: { execute }, vmAgent: { call }, log: silentLog } as unknown as BalloonDeps;
   return { deps, least: () => least, size: () => actual, target: () => target };
 }
 
 test('an idle guest is left with its margin, and no less', async () => {
   const idle = guest(() => 300);
-  const taken = await inflateBalloon(idle.deps, { dropCaches: false }, never);
+  const taken = await inflateBalloon(idle.deps, never);
   expect(taken).toBeGreaterThan(600 * MiB);
   expect(idle.least()).toBeGreaterThanOrEqual(80);
 });
 
 test('a guest whose programs grow meanwhile is never left without memory', async () => {
   const busy = guest((looks) => 300 + Math.min(400, looks * 20));
-  await inflateBalloon(busy.deps, { dropCaches: false }, never);
+  await inflateBalloon(busy.deps, never);
   expect(busy.least()).toBeGreaterThan(0);
   expect(busy.target()).toBeGreaterThanOrEqual(busy.size() - 1);
 });
