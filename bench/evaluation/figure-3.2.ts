@@ -15,11 +15,6 @@ export interface Figure32Row {
   parts: FarmMemory;
 }
 
-export interface Figure32 {
-  rows: Figure32Row[];
-  sinksPerGiB: Record<string, number>;
-}
-
 export interface Figure32Options {
   quick: boolean;
   only: readonly string[];
@@ -35,20 +30,23 @@ const SETTLED_MS = 8000;
 const FULL = { counts: [1, 10, 25, 50, 100, 200, 400, 700, 1000], cpuSeconds: 20, limitMiB: 16_384 };
 const QUICK = { counts: [1, 5, 10, 20], cpuSeconds: 5, limitMiB: BUDGET_MIB };
 
-export async function figure32({ quick, only }: Figure32Options): Promise<Figure32> {
+export async function figure32({ quick, only }: Figure32Options): Promise<{ rows: Figure32Row[] }> {
   const wanted = only.length > 0 ? only : OF_THE_PAPER;
   const plan = quick ? QUICK : FULL;
   const rows: Figure32Row[] = [];
-  const sinksPerGiB: Record<string, number> = {};
   const chosen = APPLICATIONS.filter(({ key }) => wanted.includes(key));
   const progress = startProgress('figure-3.2', chosen.length * plan.counts.length);
-  for (const application of chosen) {
-    const measured = await fill(application, plan, progress);
-    rows.push(...measured);
-    sinksPerGiB[application.name] = perGiB(measured);
-  }
+  for (const application of chosen) rows.push(...(await fill(application, plan, progress)));
   progress.end();
-  return { rows, sinksPerGiB };
+  return { rows };
+}
+
+/** By application. Pure. */
+export function sinksPerGiB(rows: readonly Figure32Row[]): Record<string, number> {
+  const applications = [...new Set(rows.map(({ application }) => application))];
+  return Object.fromEntries(
+    applications.map((name) => [name, perGiB(rows.filter(({ application }) => application === name))]),
+  );
 }
 
 async function fill(

@@ -4,13 +4,14 @@ import { asSeamlessError, ERRORS, SeamlessError } from '../../common/errors.ts';
 import { APPLICATIONS } from './applications.ts';
 import { BARE_TEMPLATE, makeTemplate, TEMPLATE, takeDownOnSignals } from './bed.ts';
 import { figure31 } from './figure-3.1.ts';
-import { figure32 } from './figure-3.2.ts';
+import { type Figure32Row, figure32, sinksPerGiB } from './figure-3.2.ts';
 import { figure33 } from './figure-3.3.ts';
 import { filterCost, idleScale, neighbour, surface } from './others.ts';
 import { writePage } from './page.ts';
 import {
   PARTS,
   type Part,
+  PIECES,
   type Result,
   readResult,
   thisMachine,
@@ -61,8 +62,11 @@ const MEASURE: Record<Part, (request: Request, keep: Keep) => Promise<Measured>>
   api: ({ quick }) => surface(quick),
 };
 
-/** Whose rows are of one application or VM each, so that they can be measured one by one. */
-const IN_PIECES: readonly Part[] = ['table-3.1', 'table-3.1-qemu', 'figure-3.1', 'table-3.2'];
+/** What follows from all rows, of this run and of former ones. */
+const FOLLOWING: Partial<Record<Part, (rows: object[]) => object>> = {
+  'table-3.2': (rows) => withModel(rows as Table32Row[]),
+  'figure-3.2': (rows) => ({ sinksPerGiB: sinksPerGiB(rows as Figure32Row[]) }),
+};
 
 /** These need no lab, or make their templates themselves. */
 const NO_BED: readonly Part[] = ['table-3.1-qemu', 'switch', 'neighbour', 'filter', 'idle-scale', 'api'];
@@ -110,13 +114,14 @@ async function measure(part: Part, request: Request): Promise<Result> {
   const started = performance.now();
   const machine = thisMachine();
   const at = new Date().toISOString();
-  const former = IN_PIECES.includes(part) ? readResult<object>(part) : null;
+  const pieces = PIECES[part];
+  const former = pieces ? readResult<object>(part) : null;
   const isWhole = [request.only, request.beds, request.sizes].every(({ length }) => length === 0);
   const write = (measured: Measured, more: { stopped?: string } = {}): Result => {
     const seconds = Math.round((performance.now() - started) / 1000);
     // What was left out, or not come to, keeps what it has.
-    const rows = isWhole && !more.stopped ? measured.rows : withFormerRows(measured.rows, former);
-    const whole = part === 'table-3.2' ? withModel(rows as Table32Row[]) : { rows };
+    const rows = isWhole && !more.stopped ? measured.rows : withFormerRows(measured.rows, former, pieces);
+    const whole = { rows, ...FOLLOWING[part]?.(rows) };
     const result = { part, at, machine, quick: request.quick, seconds, ...more, ...measured, ...whole };
     writeResult(result as Result);
     return result as Result;

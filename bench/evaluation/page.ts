@@ -14,7 +14,7 @@ import { renderSurface } from './page/surface.ts';
 import { renderSwitch } from './page/switch.ts';
 import { renderTable31, renderTable31Qemu } from './page/table-3.1.ts';
 import { draw, type Plot } from './plots.ts';
-import { PARTS, type Part, type Result, type RowRun, readResult } from './results.ts';
+import { PARTS, type Part, PIECES, type Result, type RowRun, readResult } from './results.ts';
 
 const DOCS = join(import.meta.dirname, '../../docs');
 const TEMPLATE = join(import.meta.dirname, 'page.md');
@@ -70,7 +70,7 @@ export async function writePage(): Promise<void> {
 function provenance({ part, at, machine, quick, seconds, stopped, rows }: Result): string {
   const { processor, cores, memoryMiB, kernel, loadBefore } = machine;
   const command = `scripts/bench ${part}${quick ? ' --quick' : ''}`;
-  return `<sub>\`${command}\`, ${minute(at)}, ${seconds} s; ${cores} × ${processor}, ${Math.round(memoryMiB / 1024)} GiB, Linux ${kernel}, ${loadWords(loadBefore, cores)}.${stopped ? ` It did not go to its end: ${stopped}.` : ''}${formerRuns(rows, cores)}</sub>`;
+  return `<sub>\`${command}\`, ${minute(at)}, ${seconds} s; ${cores} × ${processor}, ${Math.round(memoryMiB / 1024)} GiB, Linux ${kernel}, ${loadWords(loadBefore, cores)}.${stopped ? ` It did not go to its end: ${stopped}.` : ''}${formerRuns(part, rows, cores)}</sub>`;
 }
 
 /** Whoever else ran meanwhile makes figures worse, and is told of. */
@@ -79,13 +79,13 @@ function loadWords(loadBefore: number, cores: number): string {
 }
 
 /** Rows that stem from runs before, by what they are of. */
-function formerRuns(rows: readonly Record<string, unknown>[], cores: number): string {
+function formerRuns(part: Part, rows: readonly Record<string, unknown>[], cores: number): string {
   const runs = new Map<string, Set<string>>();
-  for (const { run, application, bed, memoryMiB, sizeMiB } of rows) {
-    if (!run) continue;
-    const { at, loadBefore } = run as RowRun;
+  for (const row of rows) {
+    if (!row['run']) continue;
+    const { at, loadBefore } = row['run'] as RowRun;
     const when = `${minute(at)} (${loadWords(loadBefore, cores)})`;
-    const what = [application, bed, memoryMiB ?? sizeMiB].filter((word) => word !== undefined).join(' ');
+    const what = (PIECES[part] ?? []).flatMap((key) => row[key] ?? []).join(' ');
     runs.set(when, (runs.get(when) ?? new Set()).add(what));
   }
   return [...runs].map(([when, what]) => ` ${[...what].join(', ')}: ${when}.`).join('');

@@ -63,15 +63,25 @@ export interface RowRun {
 }
 
 /** What tells rows of different beds apart; each bed's rows are compared with one another, so they stay together. */
-const BED_OF_ROW = ['application', 'bed', 'memoryMiB', 'sizeMiB'] as const;
+const BED_OF_ROW = ['application', 'bed', 'memoryMiB', 'sizeMiB'];
+
+/** The parts that can be measured one bed after the other, and by what of their rows. */
+export const PIECES: Readonly<Partial<Record<Part, readonly string[]>>> = {
+  'table-3.1': BED_OF_ROW,
+  'table-3.1-qemu': BED_OF_ROW,
+  'figure-3.1': BED_OF_ROW,
+  'figure-3.2': ['application'],
+  'figure-3.3': ['application'],
+  'table-3.2': BED_OF_ROW,
+};
 
 /** The rows of this run, and of the former ones those of beds that this run has not measured, marked with their own. Pure. */
 export function withFormerRows<Row extends object>(
   rows: readonly Row[],
   former: Result<Row> | null,
+  keys: readonly string[] = BED_OF_ROW,
 ): (Row & { run?: RowRun })[] {
-  const bedOf = (row: object) =>
-    JSON.stringify(BED_OF_ROW.map((key) => (row as Record<string, unknown>)[key]));
+  const bedOf = (row: object) => JSON.stringify(keys.map((key) => (row as Record<string, unknown>)[key]));
   const measured = new Set(rows.map(bedOf));
   const left = (former?.rows ?? []).filter((row) => !measured.has(bedOf(row)));
   const run = former && { at: former.at, loadBefore: former.machine.loadBefore, quick: former.quick };
@@ -79,7 +89,9 @@ export function withFormerRows<Row extends object>(
     ...left.map((row) => ({ ...(run ? { run } : {}), ...row })),
     ...rows,
   ];
-  return all.toSorted((a, b) => placeOf(a).localeCompare(placeOf(b)));
+  if (keys === BED_OF_ROW) return all.toSorted((a, b) => placeOf(a).localeCompare(placeOf(b)));
+  const order = [...new Set([...(former?.rows ?? []), ...rows].map(bedOf))];
+  return all.toSorted((a, b) => order.indexOf(bedOf(a)) - order.indexOf(bedOf(b)));
 }
 
 /** One bed after the other, and in it by the size of the VM; else as they came. */

@@ -1,4 +1,4 @@
-import type { Figure32, Figure32Row } from '../figure-3.2.ts';
+import type { Figure32Row } from '../figure-3.2.ts';
 import type { Section } from '../page.ts';
 import { paperFigure } from '../paper.ts';
 import type { Result } from '../results.ts';
@@ -8,7 +8,9 @@ import { table, verdict, whole } from './markdown.ts';
 const WANTED: Record<string, number> = { OpenSSH: 200, 'Apache2/PHP': 60 };
 const IDLE_PERCENT = 0.02;
 
-export function renderFigure32(result: Result<Figure32Row> & Partial<Figure32>): Section {
+export function renderFigure32(
+  result: Result<Figure32Row> & { sinksPerGiB?: Record<string, number> },
+): Section {
   const { rows, sinksPerGiB = {} } = result;
   const density = table(
     ['Application', 'paper, sinks per GB', 'ours, sinks per GiB', 'wanted'],

@@ -6,7 +6,7 @@ import { perGiB } from '../../../bench/evaluation/figure-3.2.ts';
 import { renderPage } from '../../../bench/evaluation/page.ts';
 import { paperFigure, paperTable31 } from '../../../bench/evaluation/paper.ts';
 import { draw } from '../../../bench/evaluation/plots.ts';
-import { PARTS, type Result, readResult, withFormerRows } from '../../../bench/evaluation/results.ts';
+import { PARTS, PIECES, type Result, readResult, withFormerRows } from '../../../bench/evaluation/results.ts';
 import { judge } from '../../../bench/evaluation/switch.ts';
 import type { Table31Row } from '../../../bench/evaluation/table-3.1.ts';
 import { fit } from '../../../bench/evaluation/table-3.2.ts';
@@ -163,4 +163,13 @@ test('a run of some of the VMs leaves the rows of the others, marked with the ru
     '2026-02-02T03:04:05Z',
     undefined,
   ]);
+});
+
+test('a run of one application leaves the rows of the others where they were', () => {
+  const row = (application: string, memoryMiB: number) => ({ application, memoryMiB });
+  const formerRows = [row('OpenSSH', 5), row('OpenSSH', 9), row('Apache2/PHP', 7)];
+  const former = result('figure-3.2', formerRows) as Result<ReturnType<typeof row>>;
+  const rows = withFormerRows([row('OpenSSH', 4)], former, PIECES['figure-3.2']);
+  expect(rows).toMatchObject([row('OpenSSH', 4), row('Apache2/PHP', 7)]);
+  expect(rows.map((each) => each.run?.at)).toEqual([undefined, former.at]);
 });
