@@ -18,6 +18,8 @@ export class ImageExchange {
   readonly #images: ImageStore;
   readonly #vmAgent: RpcClient<VmAgentApi>;
   readonly #log: Log;
+  /** The image that goes to the VM before anybody has asked for that; `sent` gives its bytes, null when it could not. */
+  #ahead: { imageId: string; sent: Promise<number | null>; stop: AbortController } | null = null;
 
   constructor(options: {
     vm: string;
@@ -63,6 +65,30 @@ export class ImageExchange {
       }
     }
     return this.#put(imageId, this.#images.path(this.#vm, imageId), signal);
+  }
+
+  /** Begins to send an image. Nobody waits for it, and it may fail: then `send` does it again. */
+  sendAhead(manifest: Manifest): void {
+    const stop = new AbortController();
+    const sent = this.send(manifest, stop.signal).catch((error: unknown) => {
+      this.#log.warn('send.ahead', { error });
+      return null;
+    });
+    this.#ahead = { imageId: manifest.imageId, sent, stop };
+  }
+
+  /** Who takes a dump back has the VM forget the image then: nothing of it may arrive after that. */
+  async endAhead(): Promise<void> {
+    this.#ahead?.stop.abort();
+    await this.#ahead?.sent;
+    this.#ahead = null;
+  }
+
+  /** What was sent of it ahead; asked once, since the VM may have begun anew since. */
+  async sentAhead(imageId: string): Promise<number | null> {
+    const ahead = this.#ahead;
+    this.#ahead = null;
+    return ahead?.imageId === imageId ? ahead.sent : null;
   }
 
   /** Sends what a wake would send, and has the VM forget it. */

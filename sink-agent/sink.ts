@@ -45,8 +45,6 @@ export class Sink {
   readonly #log: Log;
   /** Of the image that lives here, with the names that its externals have here; read off again after a restart. */
   #manifest: Manifest | null = null;
-  /** The image that goes to the VM before anybody has asked for that; `sent` gives its bytes, null when it could not. */
-  #ahead: { imageId: string; sent: Promise<number | null>; stop: AbortController } | null = null;
   #turn: Promise<unknown> = Promise.resolve();
 
   constructor(around: SinkSurroundings, record: SinkRecord) {
@@ -107,7 +105,7 @@ export class Sink {
       const { images } = this.#around;
       const image = await images.read(this.vm, imageId);
       if (!image) throw this.#refusal(`it has no image ${imageId}; receive it first`);
-      await this.#endAhead();
+      await this.#exchange.endAhead();
       this.#expectTemplate(image.manifest);
       const target = await this.#container.ensure();
       await this.#ledger.step('restoring', { stepImageId: imageId });
@@ -194,7 +192,7 @@ export class Sink {
       const [device] = this.record.network.interfaces;
       const returned = this.#unclaimed.giveBack(target.init, device, unclaimed);
       const image = await this.#dumped(imageId);
-      if (andSend) this.#sendAhead(image.manifest);
+      if (andSend) this.#exchange.sendAhead(image.manifest);
       await returned;
       return image;
     });
@@ -205,7 +203,7 @@ export class Sink {
       const image = await this.#around.images.read(this.vm, imageId);
       if (!image) throw this.#refusal(`it has no image ${imageId}`);
       const started = performance.now();
-      const bytes = (await this.#sentAhead(imageId)) ?? (await this.#sendOnce(image));
+      const bytes = (await this.#exchange.sentAhead(imageId)) ?? (await this.#sendOnce(image));
       this.#ledger.noteSent(imageId);
       return { bytes, ms: performance.now() - started };
     });
@@ -227,7 +225,7 @@ export class Sink {
           `it is ${state} and may hold the only copy of its processes; \`force\` ends it all the same`,
         );
       }
-      await this.#endAhead();
+      await this.#exchange.endAhead();
       await this.#end();
       await this.#around.images.removeAll(this.vm);
       await this.#ledger.forget();
@@ -321,30 +319,6 @@ export class Sink {
     const image = imageId === null ? null : await this.#around.images.read(this.vm, imageId);
     if (!image) throw this.#refusal(`its image ${imageId} is gone`);
     return image.manifest;
-  }
-
-  /** Nobody waits for it, and it may fail: then `send` does it again. */
-  #sendAhead(manifest: Manifest): void {
-    const stop = new AbortController();
-    const sent = this.#exchange.send(manifest, stop.signal).catch((error: unknown) => {
-      this.#log.warn('send.ahead', { error });
-      return null;
-    });
-    this.#ahead = { imageId: manifest.imageId, sent, stop };
-  }
-
-  /** Who takes a dump back has the VM forget the image then: nothing of it may arrive after that. */
-  async #endAhead(): Promise<void> {
-    this.#ahead?.stop.abort();
-    await this.#ahead?.sent;
-    this.#ahead = null;
-  }
-
-  /** What was sent of it ahead; asked once, since the VM may have begun anew since. */
-  async #sentAhead(imageId: string): Promise<number | null> {
-    const ahead = this.#ahead;
-    this.#ahead = null;
-    return ahead?.imageId === imageId ? ahead.sent : null;
   }
 
   async #sendOnce({ manifest, bytes }: { manifest: Manifest; bytes: number }): Promise<number> {

@@ -89,15 +89,17 @@ export function withFormerRows<Row extends object>(
     ...left.map((row) => ({ ...(run ? { run } : {}), ...row })),
     ...rows,
   ];
-  if (keys === BED_OF_ROW) return all.toSorted((a, b) => placeOf(a).localeCompare(placeOf(b)));
   const order = [...new Set([...(former?.rows ?? []), ...rows].map(bedOf))];
-  return all.toSorted((a, b) => order.indexOf(bedOf(a)) - order.indexOf(bedOf(b)));
+  return all.toSorted(
+    (a, b) =>
+      placeOf(a, keys).localeCompare(placeOf(b, keys)) || order.indexOf(bedOf(a)) - order.indexOf(bedOf(b)),
+  );
 }
 
-/** One bed after the other, and in it by the size of the VM; else as they came. */
-function placeOf(row: object): string {
-  const { bed, memoryMiB, sizeMiB } = row as { bed?: string; memoryMiB?: number; sizeMiB?: number };
-  return `${bed ?? ''} ${String(memoryMiB ?? sizeMiB ?? 0).padStart(9, '0')}`;
+/** One bed after the other, and in it by the size of the VM, where that is what tells rows apart; else as they came. */
+function placeOf(row: object, keys: readonly string[]): string {
+  const told = Object.fromEntries(Object.entries(row).filter(([key]) => keys.includes(key)));
+  return `${told['bed'] ?? ''} ${String(told['memoryMiB'] ?? told['sizeMiB'] ?? 0).padStart(9, '0')}`;
 }
 
 export function writeResult(result: Result): void {

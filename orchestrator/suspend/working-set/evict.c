@@ -70,27 +70,19 @@ static void give_away_others(struct range range, void *self)
 	}
 }
 
-static void evict_process(const char *pid, bool own_alone, struct eviction *eviction)
+static bool is_readable(const char *permissions)
 {
-	char line[512], permissions[5];
-	uint64_t from, to;
-	int pagemap = open_of(pid, "pagemap");
-	int maps_fd = open_of(pid, "maps");
+	return permissions[0] == 'r';
+}
 
+static void evict_process(const char *pid, bool (*wanted)(const char *permissions), void (*give)(struct range, void *),
+			  struct eviction *eviction)
+{
 	eviction->batch.pidfd = (int)syscall(SYS_pidfd_open, atoi(pid), 0);
-	if (eviction->batch.pidfd < 0 || pagemap < 0 || maps_fd < 0)
+	if (eviction->batch.pidfd < 0)
 		return;
-	FILE *maps = fdopen(maps_fd, "r");
-	if (!maps)
-		fail("maps");
-	while (eviction->allowed && fgets(line, sizeof(line), maps))
-		if (sscanf(line, "%" SCNx64 "-%" SCNx64 " %4s", &from, &to, permissions) == 3 &&
-		    (own_alone ? is_own(permissions) : permissions[0] == 'r'))
-			each_run(pagemap, from / page_size, to / page_size, PRESENT, own_alone ? give_away_others : give_away,
-				 eviction);
+	each_present(pid, wanted, give, eviction);
 	flush(&eviction->batch);
-	fclose(maps);
-	close(pagemap);
 	close(eviction->batch.pidfd);
 }
 
@@ -116,7 +108,7 @@ void evict(char *const *pids)
 	struct eviction eviction = begin(UINT64_MAX);
 
 	for (; *pids; pids++)
-		evict_process(*pids, false, &eviction);
+		evict_process(*pids, is_readable, give_away, &eviction);
 	report(&eviction);
 }
 
@@ -127,7 +119,7 @@ void evict_others(const char *path, uint64_t bytes, char *const *pids)
 	for (; *pids; pids++) {
 		eviction.kept = recorded_of(path, *pids);
 		eviction.next_kept = 0;
-		evict_process(*pids, true, &eviction);
+		evict_process(*pids, is_own, give_away_others, &eviction);
 		free(eviction.kept.own);
 	}
 	report(&eviction);

@@ -57,6 +57,25 @@ void each_run(int pagemap, uint64_t first, uint64_t end, uint64_t flag, void (*v
 		visit(run, self);
 }
 
+void each_present(const char *pid, bool (*wanted)(const char *permissions), void (*visit)(struct range, void *), void *self)
+{
+	char line[512], permissions[5];
+	uint64_t from, to;
+	int pagemap = open_of(pid, "pagemap");
+	int maps_fd = open_of(pid, "maps");
+
+	if (pagemap < 0 || maps_fd < 0)
+		return;
+	FILE *maps = fdopen(maps_fd, "r");
+	if (!maps)
+		fail("maps");
+	while (fgets(line, sizeof(line), maps))
+		if (sscanf(line, "%" SCNx64 "-%" SCNx64 " %4s", &from, &to, permissions) == 3 && wanted(permissions))
+			each_run(pagemap, from / page_size, to / page_size, PRESENT, visit, self);
+	fclose(maps);
+	close(pagemap);
+}
+
 void flush(struct batch *batch)
 {
 	struct iovec *next = batch->waiting, *end = next + batch->count;

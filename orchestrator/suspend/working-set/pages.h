@@ -2,6 +2,7 @@
 #ifndef PAGES_H
 #define PAGES_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/uio.h>
@@ -30,6 +31,8 @@ _Noreturn void fail(const char *what);
 int open_of(const char *pid, const char *name);
 /* Calls `visit` for each run of pages in [first, end) whose entry in pagemap has `flag`. */
 void each_run(int pagemap, uint64_t first, uint64_t end, uint64_t flag, void (*visit)(struct range, void *), void *self);
+/* The same for what is in memory of the mappings whose permissions in /proc/PID/maps are `wanted`; nothing when the process has ended. */
+void each_present(const char *pid, bool (*wanted)(const char *permissions), void (*visit)(struct range, void *), void *self);
 /* Flushes by itself when the batch is full. */
 void add(struct batch *batch, struct range range);
 void flush(struct batch *batch);

@@ -5,7 +5,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 struct recording {
 	FILE *file;
@@ -27,26 +26,6 @@ bool is_own(const char *permissions)
 	return !strncmp(permissions, "rw", 2);
 }
 
-static void record_process(const char *pid, struct recording *recording)
-{
-	char line[512], permissions[5];
-	struct range owner = { .count = strtoull(pid, NULL, 10) };
-	uint64_t from, to;
-	int pagemap = open_of(pid, "pagemap");
-	int maps_fd = open_of(pid, "maps");
-
-	if (pagemap < 0 || maps_fd < 0)
-		return;
-	FILE *maps = fdopen(maps_fd, "r");
-	if (!maps || fwrite(&owner, sizeof(owner), 1, recording->file) != 1)
-		fail("write");
-	while (fgets(line, sizeof(line), maps))
-		if (sscanf(line, "%" SCNx64 "-%" SCNx64 " %4s", &from, &to, permissions) == 3 && is_own(permissions))
-			each_run(pagemap, from / page_size, to / page_size, PRESENT, write_range, recording);
-	fclose(maps);
-	close(pagemap);
-}
-
 void record(const char *path, char *const *pids)
 {
 	char partial[4096];
@@ -56,8 +35,12 @@ void record(const char *path, char *const *pids)
 	recording.file = fopen(partial, "we");
 	if (!recording.file)
 		fail(partial);
-	for (; *pids; pids++)
-		record_process(*pids, &recording);
+	for (; *pids; pids++) {
+		struct range owner = { .count = strtoull(*pids, NULL, 10) };
+		if (fwrite(&owner, sizeof(owner), 1, recording.file) != 1)
+			fail("write");
+		each_present(*pids, is_own, write_range, &recording);
+	}
 	if (fclose(recording.file) || rename(partial, path))
 		fail(path);
 	printf("{\"pages\":%" PRIu64 ",\"ranges\":%" PRIu64 "}\n", recording.pages, recording.ranges);
