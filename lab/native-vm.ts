@@ -2,12 +2,18 @@
  * A VM without the hypervisor: the template's tree with its own systemd in namespaces of the host's kernel, for tests of what
  * is in the guest (applications, agent, CRIU) at native speed. Names, addresses, keys, files and sockets are those of the QEMU VM, so nobody else can tell.
  */
-import { copyFile, mkdir, writeFile } from 'node:fs/promises';
+import { copyFile, mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { templateDirectory, templatePaths } from '../template/store.ts';
 import { makeCredentials, makeOwnFiles } from './own-files.ts';
 import { type LabPlan, namespacePath, nativeCables, nativeCgroup, qmpSockets, type VmPlan } from './plan.ts';
 import { type RunningProcess, startProcess } from './processes.ts';
+
+/** Of a processor, for so long. Who does not come to rest is not waited for. */
+const REST = 0.2;
+const REST_MS = 250;
+const REST_WITHIN_MS = 30_000;
 
 const NAMESPACES = ['--pid', '--mount', '--net', '--uts', '--ipc', '--cgroup'];
 
@@ -58,6 +64,20 @@ export async function startNativeVm(
     log: join(vm.directory, 'qmp.log'),
   });
   return [guest, power];
+}
+
+/** Waits until what the boot has started is started: a service that computes for seconds counts as up to systemd long before. */
+export async function waitForRest(lab: LabPlan, { name }: VmPlan, signal: AbortSignal): Promise<void> {
+  const stat = join(nativeCgroup(lab, name), 'cpu.stat');
+  const used = async () => Number(/^usage_usec (\d+)/.exec(await readFile(stat, 'utf8'))?.[1]) / 1000;
+  const deadline = performance.now() + REST_WITHIN_MS;
+  let [before, at] = [await used(), performance.now()];
+  while (performance.now() < deadline) {
+    await sleep(REST_MS, undefined, { signal });
+    const [now, seen] = [await used(), performance.now()];
+    if ((now - before) / (seen - at) < REST) return;
+    [before, at] = [now, seen];
+  }
 }
 
 function networkLines({ name, production, management }: VmPlan): string {

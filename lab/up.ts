@@ -1,5 +1,6 @@
 /** `lab up`: from nothing to VMs that let logins in. Each thing is made where `down` looks for it, so that any failure is cleaned up. */
 import { mkdir, writeFile } from 'node:fs/promises';
+import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { SeamlessError } from '../common/errors.ts';
 import { readTemplate, templateDirectory, templatePaths } from '../template/store.ts';
@@ -8,6 +9,7 @@ import { type HostTransports, type LabSettings, orchestratorConfig, sinkAgentCon
 import { startDocker } from './docker.ts';
 import { takeDownAlone, withLabLock } from './down.ts';
 import { startHostSsh } from './host-ssh.ts';
+import { waitForRest } from './native-vm.ts';
 import { makeNetwork } from './network.ts';
 import { startSwitch } from './open-vswitch.ts';
 import { issueCertificate, makeAuthority } from './pki.ts';
@@ -24,6 +26,7 @@ import {
 import { makeSshKeys } from './ssh.ts';
 import { type LabState, readState, writeState } from './state.ts';
 import { addSwap } from './swap.ts';
+import { inTurns } from './turns.ts';
 import { prepareVm, startVm, waitForBoot } from './vm.ts';
 
 export interface UpRequest {
@@ -112,12 +115,16 @@ async function build(request: UpRequest): Promise<LabState> {
   await writeConfiguration(lab, state, commands, byHost, request.settings);
   signal.throwIfAborted();
   report(`booting ${vms.map((vm) => vm.name).join(', ')} (${state.accel}, ${vms[0]?.memoryMiB ?? 0} MiB)`);
-  const machines: [VmPlan, RunningProcess][] = [];
-  for (const vm of vms) {
+  const machines = new Map<VmPlan, RunningProcess>();
+  // Twenty native VMs that boot at once leave no processor to who starts beside them. One in QEMU boots on one, and mostly waits.
+  const turns = inTurns(native ? availableParallelism() : Number.POSITIVE_INFINITY);
+  const boot = async (vm: VmPlan, either: AbortSignal) => {
+    either.throwIfAborted();
     const [machine, ...others] = await startVm(lab, vm, commands.get(vm.name) ?? null);
     for (const running of [machine, ...others]) started(running);
-    machines.push([vm, machine]);
-  }
+    machines.set(vm, machine);
+    await waitForBoot(vm, machine, either);
+  };
   const waitForSinkServer = sinkServer
     ? await startSinkServer(lab, vms, state.accel === 'kvm' ? 'kvm' : 'tcg', started)
     : undefined;
@@ -129,17 +136,19 @@ async function build(request: UpRequest): Promise<LabState> {
       await waitForSinkServer(either);
       if (services) await installSinkAgent(lab, source, either);
     },
-    ...machines.map(
-      ([vm, running]) =>
-        (either: AbortSignal) =>
-          waitForBoot(vm, running, either),
+    ...vms.map(
+      (vm) => (either: AbortSignal) =>
+        turns(
+          () => boot(vm, either),
+          () => waitForRest(lab, vm, either),
+        ),
     ),
   ]);
   if (services && state.sink === 'docker') await startDocker(planDocker(lab), signal, started);
   if (services) {
     report('starting the services');
     await startServices(lab, source, started, signal, sinkServer ? ['orchestrator'] : undefined);
-    await Promise.all(machines.map(([vm, running]) => waitForVmAgent(lab, vm, running, signal)));
+    await Promise.all([...machines].map(([vm, running]) => waitForVmAgent(lab, vm, running, signal)));
   }
   state.phase = 'up';
   writeState(lab, state);
