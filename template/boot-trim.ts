@@ -2,7 +2,7 @@
  * What a VM of this template does not start, and why. The one place: a mask is a link to /dev/null, as `systemctl mask`
  * makes it. Under emulation each unit costs 50–500 ms of boot, and an idle VM wants nothing that wakes up by itself.
  */
-import { mkdir, symlink } from 'node:fs/promises';
+import { mkdir, readdir, rm, symlink } from 'node:fs/promises';
 import { join } from 'node:path';
 
 /** Units, in /etc/systemd/system. */
@@ -125,4 +125,12 @@ export async function trimBoot(root: string): Promise<void> {
   for (const folder of ['system', 'system-generators', 'user-generators'])
     await mkdir(join(root, 'etc/systemd', folder), { recursive: true, mode: 0o755 });
   for (const path of masks) await symlink('/dev/null', join(root, path));
+}
+
+/** As `systemctl disable` does: nothing in the tree at `root` wants these units any more, and they can be started as before. */
+export async function disableUnits(root: string, units: readonly string[]): Promise<void> {
+  const folder = join(root, 'etc/systemd/system');
+  for (const name of await readdir(folder))
+    if (/\.(wants|requires)$/.test(name))
+      for (const unit of units) await rm(join(folder, name, unit), { force: true });
 }

