@@ -123,7 +123,7 @@ async function switchOn(
 }
 
 /**
- * By MADV_PAGEOUT first, which takes the very pages where the cgroup's limit has to look for ones that were not used (a fifth of the
+ * By MADV_PAGEOUT first, which takes the very pages where the cgroup's limit has to look for ones that were not used (half of the
  * time for a gigabyte, bench/parking-neighbour.ts); the cgroup then takes what else is charged to the VM.
  */
 async function squeezeOut({ workingSet, cgroup }: SuspendToSwapDeps, wanted: AbortSignal): Promise<void> {

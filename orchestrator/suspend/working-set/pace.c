@@ -4,14 +4,21 @@
 #include <stdio.h>
 #include <time.h>
 
-#define LEAST_PIECE_BYTES (1ull << 20)
-#define MOST_PIECE_BYTES (32ull << 20)
-#define LEAST_REST_MS 2
+#define PIECE_STEP_BYTES (256ull << 10)
+#define LEAST_PIECE_BYTES (4 * PIECE_STEP_BYTES)
+/* What a neighbour's write may wait for ours, and it makes several: its data, its inode, the disk's cache. */
+#define PIECE_MS 2
+/* Of a piece's time, so that it holds on a slow disk as on a fast one. */
+#define LEAST_REST 0.5
+#define MOST_REST 8
 #define MOST_REST_MS 100
+/* A look at the others takes so long, or a single request of theirs is all of it. */
+#define LOOK_MS 20
 #define BEFORE_MS 100
 #define STALLED_SHARE 0.1
-#define WRITING_PAGES 64
-#define WRITTEN_MS 200
+/* Each processor counts for itself up to so many pages, 125 at most, before /proc/vmstat has them. */
+#define UNCOUNTED_PAGES 64
+#define WRITTEN_MS 100
 
 /* Time in which some task of the host waited for memory or for a disk; stands still without pressure information. */
 static uint64_t stalled_us(void)
@@ -29,9 +36,9 @@ static uint64_t stalled_us(void)
 	return sum;
 }
 
-static void pause_ms(unsigned ms)
+static void pause_ms(double ms)
 {
-	struct timespec time = { .tv_nsec = ms * 1000000l };
+	struct timespec time = { .tv_nsec = (long)(ms * 1e6) };
 
 	nanosleep(&time, NULL);
 }
@@ -59,33 +66,74 @@ static uint64_t writing_pages(void)
 	return pages;
 }
 
-/* Rests until what was given away is written, and gives the share of that in which others waited (see orchestrator/memory/pace.ts). */
-static double rest(unsigned ms)
+static void begin_piece(struct pace *pace)
+{
+	pace->written_by_others = writing_pages();
+	pace->begun_ms = now_ms();
+}
+
+/* Ends when no more is on its way to a disk than before the piece. */
+static double took_until_written(const struct pace *pace)
+{
+	double from = now_ms();
+
+	while (writing_pages() > pace->written_by_others + UNCOUNTED_PAGES && now_ms() - from < WRITTEN_MS)
+		pause_ms(0.1);
+	return now_ms() - pace->begun_ms;
+}
+
+/* Whoever waits meanwhile is not us. */
+static void rest(struct pace *pace, double ms)
 {
 	uint64_t before = stalled_us();
 	double from = now_ms();
 
-	pause_ms(ms);
-	while (writing_pages() > WRITING_PAGES && now_ms() - from < WRITTEN_MS)
-		pause_ms(1);
-	return (double)(stalled_us() - before) / 1000 / (now_ms() - from);
+	pause_ms(ms > MOST_REST_MS ? MOST_REST_MS : ms);
+	pace->stalled_ms += (double)(stalled_us() - before) / 1000;
+	pace->rested_ms += now_ms() - from;
+}
+
+static double share_of_look(struct pace *pace)
+{
+	double share = pace->stalled_ms / pace->rested_ms;
+
+	pace->stalled_ms = pace->rested_ms = 0;
+	return share;
 }
 
 struct pace begin_pace(void)
 {
-	return (struct pace){ LEAST_PIECE_BYTES, LEAST_REST_MS, rest(BEFORE_MS) };
+	struct pace pace = { .piece = LEAST_PIECE_BYTES, .rest = LEAST_REST };
+
+	rest(&pace, BEFORE_MS);
+	pace.usual = share_of_look(&pace);
+	begin_piece(&pace);
+	return pace;
+}
+
+static void choose_piece(struct pace *pace, double took_ms)
+{
+	if (took_ms < PIECE_MS)
+		pace->piece += PIECE_STEP_BYTES;
+	else if (took_ms > 2 * PIECE_MS && pace->piece >= 2 * LEAST_PIECE_BYTES)
+		pace->piece = pace->piece / 2 / PIECE_STEP_BYTES * PIECE_STEP_BYTES;
+}
+
+static void choose_rest(struct pace *pace)
+{
+	if (share_of_look(pace) > pace->usual + STALLED_SHARE)
+		pace->rest = pace->rest * 2 > MOST_REST ? MOST_REST : pace->rest * 2;
+	else
+		pace->rest = pace->rest / 2 < LEAST_REST ? LEAST_REST : pace->rest / 2;
 }
 
 void rest_after_piece(struct pace *pace)
 {
-	double share = rest(pace->rest_ms);
+	double took_ms = took_until_written(pace);
 
-	if (share > pace->usual + STALLED_SHARE) {
-		pace->piece = pace->piece / 2 < LEAST_PIECE_BYTES ? LEAST_PIECE_BYTES : pace->piece / 2;
-		pace->rest_ms = pace->rest_ms * 2 > MOST_REST_MS ? MOST_REST_MS : pace->rest_ms * 2;
-	} else {
-		pace->rest_ms = pace->rest_ms / 2 < LEAST_REST_MS ? LEAST_REST_MS : pace->rest_ms / 2;
-		if (share < STALLED_SHARE && pace->piece < MOST_PIECE_BYTES)
-			pace->piece += LEAST_PIECE_BYTES;
-	}
+	choose_piece(pace, took_ms);
+	rest(pace, took_ms * pace->rest);
+	if (pace->rested_ms >= LOOK_MS)
+		choose_rest(pace);
+	begin_piece(pace);
 }
