@@ -27,11 +27,13 @@ export async function createNetwork(port: string, pid: number, identity: Network
   ]);
 }
 
-/** Removes the pair by its outer end; nothing to do when it is gone (it goes with the container). */
+/** What `ip` says of a device that it does not find, and the kernel of one that went after `ip` had found it. */
+const GONE = /Cannot find device|No such device/;
+
+/** Removes the pair by its outer end; nothing to do when it is gone: it goes with the container, whose namespace the kernel clears in its own time. */
 export async function removeNetwork(port: string): Promise<void> {
   await exec(['ip', 'link', 'delete', port]).catch((thrown: unknown) => {
-    if (!(thrown instanceof SeamlessError) || !String(thrown.details.output).includes('Cannot find device'))
-      throw thrown;
+    if (!(thrown instanceof SeamlessError) || !GONE.test(String(thrown.details.output))) throw thrown;
   });
 }
 
