@@ -38,6 +38,8 @@ export interface LabSettings {
   sampleMs?: number;
   /** Folder of the templates' profiles. */
   profiles?: string;
+  /** When a sink's memory goes to swap. */
+  pageOutAfterMs?: number;
   /** The service also listens by TLS on the management network, for its page. */
   page?: boolean;
 }
@@ -108,7 +110,11 @@ function suspendToDisk(lab: LabPlan, start: readonly string[] | null | undefined
   return start ? { suspendToDisk: { folder: join(lab.diskDirectory, 'saved'), start } } : {};
 }
 
-export function sinkAgentConfig(lab: LabPlan, sink: LabState['sink'] = 'namespaces') {
+export function sinkAgentConfig(
+  lab: LabPlan,
+  sink: LabState['sink'] = 'namespaces',
+  { pageOutAfterMs }: LabSettings = {},
+) {
   return {
     name: SINK_NAME,
     listen: { address: MANAGEMENT.sink, port: AGENT_PORT },
@@ -116,10 +122,7 @@ export function sinkAgentConfig(lab: LabPlan, sink: LabState['sink'] = 'namespac
     templatesDir: templatesDirectory(lab.cache),
     stateDir: join(lab.runDirectory, 'sink'),
     cgroupRoot: join(FREEZER_CGROUPS, lab.cgroup),
-    // Of bench/evaluation, which does not wait a minute for it.
-    ...(process.env['SEAMLESS_PAGE_OUT_MS']
-      ? { pageOutAfterMs: Number(process.env['SEAMLESS_PAGE_OUT_MS']) }
-      : {}),
+    ...(pageOutAfterMs === undefined ? {} : { pageOutAfterMs }),
     ...(sink === 'docker' ? { runtime: { type: 'docker', socket: dockerSocket(planDocker(lab)) } } : {}),
   };
 }

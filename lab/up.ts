@@ -50,6 +50,8 @@ export interface UpRequest {
   report: (line: string) => void;
   /** Ends it: what is there so far is taken down. */
   signal: AbortSignal;
+  /** Told that it failed, while its logs are there still. */
+  beforeCleanUp?: () => Promise<void>;
 }
 
 export function bringUp(request: UpRequest): Promise<LabState> {
@@ -76,6 +78,7 @@ async function bringUpAlone(request: UpRequest): Promise<LabState> {
     return await build(request);
   } catch (error) {
     report('failed; cleaning up');
+    await request.beforeCleanUp?.();
     await takeDownAlone(lab, () => {});
     throw error;
   }
@@ -212,5 +215,5 @@ async function writeConfiguration(
     orchestratorConfigPath(lab),
     text(orchestratorConfig(lab, vms, accel, commands, transports, settings, host)),
   );
-  await writeFile(sinkAgentConfigPath(lab), text(sinkAgentConfig(lab, sink)));
+  await writeFile(sinkAgentConfigPath(lab), text(sinkAgentConfig(lab, sink, settings)));
 }

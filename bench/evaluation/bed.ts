@@ -45,6 +45,8 @@ export interface BedRequest {
   template?: string;
   /** What sinks are made in. */
   sink?: 'namespaces' | 'docker';
+  /** When a sink's memory goes to swap; as usual unless told. */
+  pageOutAfterMs?: number;
 }
 
 export const SOURCE = fileURLToPath(new URL('../..', import.meta.url));
@@ -85,23 +87,28 @@ export async function makeTemplate(
 /** Brings `count` VMs up, with none of the applications running. */
 export async function makeBed(
   kind: BedKind,
-  { count = 1, memoryMiB = 2048, swapMiB, template = TEMPLATE, sink = 'namespaces' }: BedRequest = {},
+  {
+    count = 1,
+    memoryMiB = 2048,
+    swapMiB,
+    template = TEMPLATE,
+    sink = 'namespaces',
+    pageOutAfterMs,
+  }: BedRequest = {},
 ): Promise<Bed> {
   const lab = benchLab();
   const names = Array.from({ length: count }, (_, index) => `vm${index + 1}:${template}`);
   const vms = planVms(lab, names, memoryMiB);
   const signal = AbortSignal.any([AbortSignal.timeout(UP_MS), interrupted.signal]);
   const native = kind === 'native';
-  const settings = { profiles: await profilesOf(template) };
+  const settings = {
+    profiles: await profilesOf(template),
+    ...(pageOutAfterMs === undefined ? {} : { pageOutAfterMs }),
+  };
   const up = {
-    lab,
-    vms,
-    source: SOURCE,
-    services: true,
-    native,
-    sink,
-    settings,
+    ...{ lab, vms, source: SOURCE, services: true, native, sink, settings },
     ...(swapMiB ? { swapMiB } : {}),
+    beforeCleanUp: () => sayWhereLogsAre({ lab }),
   };
   const state = await bringUp({ ...up, report: quiet, signal });
   const down = () => takeBedDown(lab);
@@ -127,10 +134,37 @@ export async function makeBed(
       await guest.stop(units);
     }
   } catch (thrown) {
+    await sayWhereLogsAre(bed);
     await down();
     throw thrown;
   }
   return bed;
+}
+
+/** A bed for a piece of work, and its logs kept when that fails. */
+export async function withBed<T>(
+  kind: BedKind,
+  request: BedRequest,
+  work: (bed: Bed) => Promise<T>,
+): Promise<T> {
+  const bed = await makeBed(kind, request);
+  try {
+    return await work(bed);
+  } catch (thrown) {
+    await sayWhereLogsAre(bed);
+    throw thrown;
+  } finally {
+    await bed.down();
+  }
+}
+
+/** Of a run that failed, not of one that was ended; and what went wrong first is what counts. */
+async function sayWhereLogsAre(bed: Pick<Bed, 'lab'>): Promise<void> {
+  if (interrupted.signal.aborted) return;
+  await keepLogs(bed).then(
+    (folder) => process.stderr.write(`bench: its logs are in ${folder}\n`),
+    (error: Error) => process.stderr.write(`bench: its logs were not kept: ${error.message}\n`),
+  );
 }
 
 /** The applications are those of the gateways' tests and may do in a sink what they may there: lighttpd asks for the machine's load. */
@@ -142,7 +176,7 @@ async function profilesOf(template: string): Promise<string> {
 }
 
 /** What is needed to find out why a run failed goes with its bed otherwise. @returns the folder, relative to the project */
-export async function keepLogs({ lab }: Bed): Promise<string> {
+export async function keepLogs({ lab }: Pick<Bed, 'lab'>): Promise<string> {
   const folder = join('build/bench', basename(lab.runDirectory));
   const to = join(SOURCE, folder);
   await rm(to, { recursive: true, force: true });

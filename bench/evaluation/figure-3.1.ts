@@ -2,8 +2,9 @@
 import { APPLICATIONS } from './applications.ts';
 import type { BedKind } from './bed.ts';
 import { startProgress } from './progress.ts';
+import { fitting, freeRoom, sayLeftOut } from './room.ts';
 import { median, round, type Summary, summary } from './statistics.ts';
-import { type Asleep, type Method, measureAsleep, nameOf, type Variant } from './switched-off.ts';
+import { type Asleep, type Method, measureAsleep, nameOf, needOf, type Variant } from './switched-off.ts';
 
 export interface Figure31Row {
   application: string;
@@ -54,12 +55,18 @@ export async function figure31({
   keep,
 }: SizesOptions): Promise<{ rows: Figure31Row[] }> {
   const chosen = APPLICATIONS.filter(({ key }) => (only.length > 0 ? only : ['openssh']).includes(key));
-  const beds = (['native', 'qemu'] as const).flatMap((kind) =>
+  const wanted = (['native', 'qemu'] as const).flatMap((kind) =>
     (onlyBeds.length > 0 && !onlyBeds.includes(kind) ? [] : SIZES_MIB[kind])
       .filter((memoryMiB) =>
         (sizes.length > 0 ? sizes : quick ? QUICK_MIB : SIZES_MIB[kind]).includes(memoryMiB),
       )
       .map((memoryMiB) => ({ kind, memoryMiB })),
+  );
+  const beds = fitting(
+    wanted,
+    ({ kind, memoryMiB }) => needOf(kind, memoryMiB),
+    await freeRoom(),
+    ({ kind, memoryMiB }, why) => sayLeftOut(`${kind}, ${memoryMiB} MiB`, why),
   );
   const variantsOf = (kind: BedKind) => VARIANTS.filter(({ method }) => kind === 'qemu' || method !== 'disk'); // what is no process can't be saved
   const steps = beds.reduce((sum, { kind }) => sum + variantsOf(kind).length * runs, 0);

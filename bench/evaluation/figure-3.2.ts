@@ -1,9 +1,10 @@
 /** Figure 3.2: what sinks take of their server's memory and processor, by their number. */
 import { setTimeout as delay } from 'node:timers/promises';
 import { APPLICATIONS, type BenchApplication } from './applications.ts';
-import { makeBed } from './bed.ts';
+import { type Bed, withBed } from './bed.ts';
 import { type Farm, type FarmMemory, makeFarm } from './farm.ts';
-import { type Progress, startProgress } from './progress.ts';
+import { startProgress } from './progress.ts';
+import { freeRoom, sayLeftOut } from './room.ts';
 import { round } from './statistics.ts';
 
 export interface Figure32Row {
@@ -18,6 +19,8 @@ export interface Figure32Row {
 export interface Figure32Options {
   quick: boolean;
   only: readonly string[];
+  /** Told what is finished so far, each time that so many sinks have been measured. */
+  keep(rows: object[]): void;
 }
 
 const OF_THE_PAPER = ['openssh', 'apache'];
@@ -30,13 +33,22 @@ const SETTLED_MS = 8000;
 const FULL = { counts: [1, 10, 25, 50, 100, 200, 400, 700, 1000], cpuSeconds: 20, limitMiB: 16_384 };
 const QUICK = { counts: [1, 5, 10, 20], cpuSeconds: 5, limitMiB: BUDGET_MIB };
 
-export async function figure32({ quick, only }: Figure32Options): Promise<{ rows: Figure32Row[] }> {
+export async function figure32({ quick, only, keep }: Figure32Options): Promise<{ rows: Figure32Row[] }> {
   const wanted = only.length > 0 ? only : OF_THE_PAPER;
   const plan = quick ? QUICK : FULL;
   const rows: Figure32Row[] = [];
   const chosen = APPLICATIONS.filter(({ key }) => wanted.includes(key));
   const progress = startProgress('figure-3.2', chosen.length * plan.counts.length);
-  for (const application of chosen) rows.push(...(await fill(application, plan, progress)));
+  for (const application of chosen)
+    await withBed('native', { swapMiB: SWAP_MIB, pageOutAfterMs: PAGE_OUT_MS }, (bed) =>
+      fill(bed, application, plan, (row) => {
+        rows.push(row);
+        progress.advance(
+          `${row.application}: ${row.sinks} sinks, ${row.memoryMiB} MiB, ${row.cpuPercent} % of a core`,
+        );
+        keep(rows);
+      }),
+    );
   progress.end();
   return { rows };
 }
@@ -50,40 +62,34 @@ export function sinksPerGiB(rows: readonly Figure32Row[]): Record<string, number
 }
 
 async function fill(
+  bed: Bed,
   application: BenchApplication,
   plan: typeof FULL,
-  progress: Progress,
-): Promise<Figure32Row[]> {
-  const rows: Figure32Row[] = [];
-  process.env['SEAMLESS_PAGE_OUT_MS'] ??= String(PAGE_OUT_MS);
-  const bed = await makeBed('native', { swapMiB: SWAP_MIB });
-  let farm: Farm | undefined;
+  done: (row: Figure32Row) => void,
+): Promise<void> {
+  const farm = await makeFarm(bed, application);
   try {
-    farm = await makeFarm(bed, application);
+    const limitMiB = Math.min(plan.limitMiB, (await freeRoom()).memoryMiB);
+    let eachMiB = 0;
     for (const sinks of plan.counts) {
-      const last = rows.at(-1);
-      const expected = last ? (last.memoryMiB / last.sinks) * sinks : 0;
-      if (expected > plan.limitMiB) break;
+      const expectedMiB = Math.round(eachMiB * sinks);
+      if (expectedMiB > limitMiB) {
+        sayLeftOut(
+          `${sinks} sinks of ${application.name}`,
+          `about ${expectedMiB} MiB, the limit is ${limitMiB}`,
+        );
+        break;
+      }
       await farm.grow(sinks);
       await delay(SETTLED_MS);
       const parts = rounded(await farm.memory());
-      const row = {
-        application: application.name,
-        sinks,
-        memoryMiB: parts.totalMiB,
-        cpuPercent: await cpuOf(farm, sinks, plan.cpuSeconds),
-        parts,
-      };
-      rows.push(row);
-      progress.advance(
-        `${application.name}: ${sinks} sinks, ${row.memoryMiB} MiB, ${row.cpuPercent} % of a core`,
-      );
+      const cpuPercent = await cpuOf(farm, sinks, plan.cpuSeconds);
+      done({ application: application.name, sinks, memoryMiB: parts.totalMiB, cpuPercent, parts });
+      eachMiB = parts.totalMiB / sinks;
     }
   } finally {
-    await farm?.close();
-    await bed.down();
+    await farm.close();
   }
-  return rows;
 }
 
 /** Of the farm's own: the sink that the image comes from runs beside them, and costs as much as each. */

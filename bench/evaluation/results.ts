@@ -71,7 +71,7 @@ export const PIECES: Readonly<Partial<Record<Part, readonly string[]>>> = {
   'table-3.1-qemu': BED_OF_ROW,
   'figure-3.1': BED_OF_ROW,
   'figure-3.2': ['application'],
-  'figure-3.3': ['application'],
+  'figure-3.3': ['application', 'part'],
   'table-3.2': BED_OF_ROW,
 };
 

@@ -8,7 +8,7 @@ import { exec } from '../../common/exec.ts';
 import type { LabPlan } from '../../lab/plan.ts';
 import type { SinkRecord } from '../../sink-agent/record.ts';
 import { APPLICATIONS } from './applications.ts';
-import { makeBed } from './bed.ts';
+import { withBed } from './bed.ts';
 import { makeFarm } from './farm.ts';
 import { startProgress } from './progress.ts';
 import { filtersOf, processesBelow } from './sink-memory.ts';
@@ -56,8 +56,7 @@ export async function sinkRuntimes(quick: boolean): Promise<{ rows: RuntimeRow[]
 async function measure(runtime: RuntimeRow['runtime'], sinks: number): Promise<RuntimeRow> {
   const openssh = APPLICATIONS.find(({ key }) => key === 'openssh');
   if (!openssh) throw new Error('Expected OpenSSH among the applications');
-  const bed = await makeBed('native', { sink: runtime });
-  try {
+  return withBed('native', { sink: runtime }, async (bed) => {
     const agent = bed.state.processes.find(({ name }) => name === 'sink-agent')?.pid ?? -1;
     const farm = await makeFarm(bed, openssh);
     try {
@@ -86,9 +85,7 @@ async function measure(runtime: RuntimeRow['runtime'], sinks: number): Promise<R
     } finally {
       await farm.close();
     }
-  } finally {
-    await bed.down();
-  }
+  });
 }
 
 /** KiB by part, of all sinks. */

@@ -6,8 +6,9 @@ import { MEMORY_CGROUPS } from '../../lab/plan.ts';
 import { stopProcess } from '../../lab/processes.ts';
 import { orchestratorConfigPath, serviceNamed, startService } from '../../lab/services.ts';
 import type { BenchApplication } from './applications.ts';
-import { BARE_TEMPLATE, type Bed, type BedKind, type BedVm, makeBed, SOURCE, TEMPLATE } from './bed.ts';
+import { BARE_TEMPLATE, type Bed, type BedKind, type BedVm, SOURCE, TEMPLATE, withBed } from './bed.ts';
 import { connectClient, cycle } from './cycle.ts';
+import type { Room } from './room.ts';
 
 export type Method = 'ram' | 'disk' | 'swap';
 
@@ -30,6 +31,7 @@ const START_MS = 60_000;
 /** Of a VM's memory, what is dirtied beside what the guest has itself. */
 const DIRTY = 0.6;
 const FILL_MS = 600_000;
+const QEMU_MIB = 512;
 
 export interface AsleepRequest {
   kind: BedKind;
@@ -45,8 +47,7 @@ export interface AsleepRequest {
 export async function measureAsleep(request: AsleepRequest): Promise<Asleep[]> {
   const { kind, application, memoryMiB, variants, runs, done } = request;
   const template = application.application.packages.length === 0 ? BARE_TEMPLATE : TEMPLATE;
-  const bed = await makeBed(kind, { memoryMiB, swapMiB: 2048 + memoryMiB, template });
-  try {
+  return withBed(kind, { memoryMiB, swapMiB: swapOf(memoryMiB), template }, async (bed) => {
     const [vm] = bed.vms;
     if (!vm) throw new SeamlessError('INTERNAL', 'Expected a VM');
     if (kind === 'native') await limit(bed, memoryMiB);
@@ -72,9 +73,18 @@ export async function measureAsleep(request: AsleepRequest): Promise<Asleep[]> {
     }
     await client.close();
     return asleep;
-  } finally {
-    await bed.down();
-  }
+  });
+}
+
+/** What a bed with a VM of that size takes at most. */
+export function needOf(kind: BedKind, memoryMiB: number): Room {
+  if (kind === 'native') return { memoryMiB, diskMiB: swapOf(memoryMiB) };
+  // QEMU's own, and a file of all its memory when it is suspended to disk.
+  return { memoryMiB: memoryMiB + QEMU_MIB, diskMiB: swapOf(memoryMiB) + memoryMiB };
+}
+
+function swapOf(memoryMiB: number): number {
+  return 2048 + memoryMiB;
 }
 
 export function nameOf({ method, dummyRestore, prefetch }: Variant): string {

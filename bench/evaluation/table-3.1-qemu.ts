@@ -3,7 +3,7 @@
  * native bed has. A VM for each application, with nothing else installed: one with all of them boots for minutes where it is emulated.
  */
 import { APPLICATIONS } from './applications.ts';
-import { BARE_TEMPLATE, makeBed, makeTemplate } from './bed.ts';
+import { BARE_TEMPLATE, makeTemplate, withBed } from './bed.ts';
 import { connectClient } from './cycle.ts';
 import { startProgress } from './progress.ts';
 import { type Summary, summary } from './statistics.ts';
@@ -32,9 +32,8 @@ export async function table31Qemu({
     const { packages } = application.application;
     const template = packages.length === 0 ? BARE_TEMPLATE : `bench-${application.key}`;
     await makeTemplate(template, progress.say, packages);
-    const bed = await makeBed('qemu', { memoryMiB: MEMORY_MIB, template });
     const wakes: Wake[] = [];
-    try {
+    await withBed('qemu', { memoryMiB: MEMORY_MIB, template }, async (bed) => {
       const [vm] = bed.vms;
       if (!vm) throw new Error('Expected a VM');
       const client = await connectClient(bed, vm, application);
@@ -44,9 +43,7 @@ export async function table31Qemu({
         progress.advance(`${application.name}: ${Math.round(wake.times.responseMs)} ms`);
       }
       await client.close();
-    } finally {
-      await bed.down();
-    }
+    });
     const resident = wakes.map(({ times }) => Number(times.park.result['residentAfterBytes'] ?? 0) / 2 ** 20);
     rows.push({
       ...ownRow(application, 'qemu', wakes),

@@ -3,8 +3,9 @@ import { APPLICATIONS } from './applications.ts';
 import type { SizesOptions } from './figure-3.1.ts';
 import { paperRows } from './paper.ts';
 import { startProgress } from './progress.ts';
+import { fitting, freeRoom, sayLeftOut } from './room.ts';
 import { median, round } from './statistics.ts';
-import { measureAsleep } from './switched-off.ts';
+import { measureAsleep, needOf } from './switched-off.ts';
 
 export interface Table32Row {
   sizeMiB: number;
@@ -31,8 +32,14 @@ export async function table32({
 }: Omit<SizesOptions, 'only' | 'beds'>): Promise<{ rows: Table32Row[] }> {
   const [application] = APPLICATIONS.filter(({ key }) => key === 'openssh');
   if (!application) throw new Error('Expected OpenSSH');
-  const sizes = SIZES_MIB.filter((size) =>
+  const wanted = SIZES_MIB.filter((size) =>
     onlySizes.length > 0 ? onlySizes.includes(size) : !quick || QUICK_MIB.includes(size),
+  );
+  const sizes = fitting(
+    wanted,
+    (size) => needOf('qemu', size),
+    await freeRoom(),
+    (size, why) => sayLeftOut(`${size} MiB`, why),
   );
   const progress = startProgress('table-3.2', sizes.length * runs);
   const measured: Table32Row[] = [];

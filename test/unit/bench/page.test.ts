@@ -173,3 +173,14 @@ test('a run of one application leaves the rows of the others where they were', (
   expect(rows).toMatchObject([row('OpenSSH', 4), row('Apache2/PHP', 7)]);
   expect(rows.map((each) => each.run?.at)).toEqual([undefined, former.at]);
 });
+
+test('a run that ends between the parts of figure 3.3 leaves the former rows of the part that it has not come to', () => {
+  const row = (part: string, n: number, responseMsMax: number) => ({
+    ...{ application: 'OpenSSH', part, n, responseMsMax },
+  });
+  const formerRows = [row('sink', 1, 10), row('sink', 50, 20), row('whole', 1, 30), row('whole', 20, 40)];
+  const former = result('figure-3.3', formerRows) as Result<ReturnType<typeof row>>;
+  const rows = withFormerRows([row('sink', 1, 5)], former, PIECES['figure-3.3']);
+  expect(rows).toMatchObject([row('sink', 1, 5), row('whole', 1, 30), row('whole', 20, 40)]);
+  expect(rows.map((each) => each.run?.at)).toEqual([undefined, former.at, former.at]);
+});
