@@ -7,9 +7,9 @@
 #define PIECE_STEP_BYTES (256ull << 10)
 #define LEAST_PIECE_BYTES (4 * PIECE_STEP_BYTES)
 /* What a neighbour's write may wait for ours, and it makes several: its data, its inode, the disk's cache. */
-#define PIECE_MS 2
+#define PIECE_MS 1.5
 /* Of a piece's time, so that it holds on a slow disk as on a fast one. */
-#define LEAST_REST 0.5
+#define LEAST_REST 0.75
 #define MOST_REST 8
 #define MOST_REST_MS 100
 /* A look at the others takes so long, or a single request of theirs is all of it. */
@@ -115,8 +115,8 @@ static void choose_piece(struct pace *pace, double took_ms)
 {
 	if (took_ms < PIECE_MS)
 		pace->piece += PIECE_STEP_BYTES;
-	else if (took_ms > 2 * PIECE_MS && pace->piece >= 2 * LEAST_PIECE_BYTES)
-		pace->piece = pace->piece / 2 / PIECE_STEP_BYTES * PIECE_STEP_BYTES;
+	else if (took_ms > 2 * PIECE_MS)
+		pace->piece = pace->piece < 2 * LEAST_PIECE_BYTES ? LEAST_PIECE_BYTES : pace->piece / 2 / PIECE_STEP_BYTES * PIECE_STEP_BYTES;
 }
 
 static void choose_rest(struct pace *pace)
