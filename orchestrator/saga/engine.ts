@@ -6,14 +6,16 @@
  *      │ └─▶ succeeded                                    └──▶ stuck (an undo failed)
  *      └──▶ stuck (past the pivot a step kept failing, or the pivot is in doubt)
  *
- * The success of one step and the start of the next are one transaction: one flush to the disk instead of two on the
- * way of a wake. After a crash `runSaga` reads the journal and goes on; every `do` and `undo` may then run again.
+ * The success of one step and the start of the next are one transaction. A flush to the disk takes milliseconds, which a wake waits for, so
+ * only what decides about the way after a crash is flushed before it takes effect: the intent, the pivot's start and success, each undo,
+ * the end, and each step of a saga that a crash unwinds. Where a crash goes forward the notes of the steps go along with the next flush.
+ * After a crash `runSaga` reads the journal and goes on; every `do` and `undo` may then run again.
  */
 import { setTimeout as delay, setImmediate as nextTurn } from 'node:timers/promises';
 import { asSeamlessError, type ErrorBody, SeamlessError } from '../../common/errors.ts';
 import type { Log } from '../../common/log.ts';
 import type { SagaDefinition, SagaOutcome, Step, StepContext } from './definition.ts';
-import type { Journal, NewRecord } from './journal.ts';
+import type { Flush, Journal, NewRecord } from './journal.ts';
 import { isStepEvent, nextStatus, type StepEvent, type StepStatus } from './status.ts';
 
 export interface SagaDeps<State extends object> {
@@ -98,8 +100,12 @@ class SagaRun<State extends object> {
   }
 
   async execute(how: 'fresh' | 'recovered'): Promise<SagaOutcome<State>> {
-    if (how === 'recovered') this.#deps.journal.append([this.#record(undefined, 'sagaResumed')]);
-    if (this.#mustUnwind(how)) return this.#unwind();
+    const mustUnwind = this.#mustUnwind(how);
+    if (how === 'recovered') {
+      const begun = mustUnwind ? [] : this.#perhapsBegun().map(({ name }) => this.#record(name, 'started'));
+      this.#write([this.#record(undefined, 'sagaResumed'), ...begun]);
+    }
+    if (mustUnwind) return this.#unwind();
     for (const group of this.#groups) {
       const pending = group.filter((step) => this.#of(step.name) !== 'done');
       if (pending.length === 0) continue;
@@ -129,7 +135,8 @@ class SagaRun<State extends object> {
     if (!this.#pivotBegun() && this.#deps.wanted.aborted) {
       return { step: group[0]?.name ?? '', error: new SeamlessError('ABORTED', WANTED) };
     }
-    this.#write(group.map((step) => this.#record(step.name, 'started')));
+    const starts = group.map((step) => this.#record(step.name, 'started'));
+    this.#write(starts, this.#goesForwardAnyhow(group) ? 'later' : 'now');
     const results = await Promise.all(group.map((step) => this.#attempt(step)));
     let failed: { step: string; error: SeamlessError } | null = null;
     for (const [index, result] of results.entries()) {
@@ -229,6 +236,20 @@ class SagaRun<State extends object> {
     };
   }
 
+  /** Steps whose start the journal need not know of, since the machine died: should this run unwind, they are undone as well. */
+  #perhapsBegun(): Step<State>[] {
+    const pivot = this.#groups.findIndex((group) => group.some((step) => step.pivot));
+    const before = this.#groups.slice(0, pivot).filter((group) => this.#goesForwardAnyhow(group));
+    return before.flat().filter(({ name }) => this.#of(name) === 'untouched');
+  }
+
+  /** `group` is done again after a crash, whether the journal knows of its start or not. */
+  #goesForwardAnyhow(group: readonly Step<State>[]): boolean {
+    return (
+      (this.#definition.afterCrash === 'forward' || this.#pivotPassed()) && !group.some(({ pivot }) => pivot)
+    );
+  }
+
   #of(step: string): StepStatus {
     return this.#status.get(step) ?? 'untouched';
   }
@@ -262,10 +283,10 @@ class SagaRun<State extends object> {
     this.#deps.log.info(`step.${event}`, { step: step.name, ms: Math.round(body.ms) });
   }
 
-  #write(records: readonly NewRecord[]): void {
+  #write(records: readonly NewRecord[], flush: Flush = 'now'): void {
     const all = [...this.#carried, ...records];
     this.#carried = [];
-    this.#deps.journal.append(all);
+    this.#deps.journal.append(all, flush);
   }
 
   #backoffMs(attempt: number): number {

@@ -2,7 +2,8 @@
  * The journal: one table, only ever appended to and pruned, that says everything that was begun, done, undone and decided.
  *
  * `append` returns when the records are on the disk (WAL, synchronous=FULL): whoever goes on afterwards never knows
- * more than the journal does. The states of the VMs, the operations of the API and the event stream are all read
+ * more than the journal does. Told `later`, it returns when the kernel has them: the death of this process loses none then, that of the
+ * machine all since the last flush, which the next one takes along. The states of the VMs, the operations of the API and the event stream are all read
  * from it, so there is nothing else to keep in step.
  */
 import { DatabaseSync, type SQLInputValue, type StatementSync } from 'node:sqlite';
@@ -56,9 +57,11 @@ export interface JournalRecord {
   body: Record<string, unknown>;
 }
 
+export type Flush = 'now' | 'later';
+
 export interface Journal {
-  /** Writes all or none, durably. */
-  append(records: readonly NewRecord[]): JournalRecord[];
+  /** Writes all or none, durably unless told. */
+  append(records: readonly NewRecord[], flush?: Flush): JournalRecord[];
   ofSaga(saga: string): JournalRecord[];
   /** Records after `seq`, oldest first. */
   after(seq: number, filter: { vm?: string | undefined; limit: number }): JournalRecord[];
@@ -84,8 +87,8 @@ export interface Journal {
 }
 
 export interface JournalOptions {
-  /** Called after each record is durable; a test ends the process here. */
-  onRecord?: (record: JournalRecord) => void;
+  /** Called after each record is written, with what `append` was told; a test ends the process here. */
+  onRecord?: (record: JournalRecord, flush: Flush) => void;
   now?: () => number;
 }
 
@@ -125,8 +128,9 @@ export function openJournal(path: string, options: JournalOptions = {}): Journal
   };
 
   return {
-    append(records) {
+    append(records, flush = 'now') {
       if (records.length === 0) return [];
+      if (flush === 'later') db.exec('PRAGMA synchronous = NORMAL');
       db.exec('BEGIN IMMEDIATE');
       let written: JournalRecord[];
       try {
@@ -135,9 +139,11 @@ export function openJournal(path: string, options: JournalOptions = {}): Journal
       } catch (thrown) {
         db.exec('ROLLBACK');
         throw thrown;
+      } finally {
+        if (flush === 'later') db.exec('PRAGMA synchronous = FULL');
       }
       for (const record of written) {
-        options.onRecord?.(record);
+        options.onRecord?.(record, flush);
         for (const listener of listeners) listener(record);
       }
       return written;

@@ -3,6 +3,7 @@
  * had its effect; and the orchestrator dies in the midst of it. The invariants are the world's (see world.ts).
  */
 import { join } from 'node:path';
+import { DatabaseSync } from 'node:sqlite';
 import { describe, expect, test } from 'vitest';
 import { SeamlessError } from '../../../../common/errors.ts';
 import { openJournal } from '../../../../orchestrator/saga/journal.ts';
@@ -67,34 +68,36 @@ for (const [name, subject] of Object.entries(SUBJECTS)) {
         }
       });
 
-      test(`converges when the orchestrator dies ${when} the effect of any one call`, async () => {
-        for (const call of await callNumbers(subject)) {
+      for (const what of ['the orchestrator', 'its machine'] as const)
+        test(`converges when ${what} dies ${when} the effect of any one call`, async () => {
+          for (const call of await callNumbers(subject)) {
+            const world = subject.world();
+            const outcome = await dieAndResume(subject, world, what, { call, when }, () => {});
+            expect(takeViolations(), `call ${world.calls[call]}`).toEqual([]);
+            expect(outcome.kind, `call ${world.calls[call]}`).toMatch(/succeeded|unwound/);
+            world.assertAtRest(subject.ends[outcome.kind as 'succeeded']);
+          }
+        });
+    }
+  });
+}
+
+describe('unpark, going on after a power failure', () => {
+  for (const failing of ['toVm', 'sinkAgent.checkpoint', 'sinkAgent.send', 'vmAgent.restore'])
+    test(`takes back what it has forgotten, when ${failing} fails from then on`, async () => {
+      const subject = SUBJECTS.unpark;
+      for (const call of await callNumbers(subject))
+        for (const when of MODES) {
           const world = subject.world();
-          const path = join(temporaryFolder(), 'journal.sqlite');
-          const journal = openJournal(path);
-          let dead = false;
-          world.fault = (number, _name, now) => {
-            if (!dead && number === call && now === when) {
-              dead = true;
-              journal.close();
-            }
-            if (dead) throw new Crash();
-          };
-          await expect(
-            begin(journal, asSubject(subject), subject.definition(world) as never),
-          ).rejects.toThrow();
-          world.fault = () => {};
-          const reopened = openJournal(path);
-          const outcome = await resume(reopened, subject.definition(world) as never);
-          reopened.close();
+          const outcome = await dieAndResume(subject, world, 'its machine', { call, when }, (port, now) => {
+            if (port === failing && now === 'before') throw new SeamlessError('AGENT_REFUSED', 'a fault');
+          });
           expect(takeViolations(), `call ${world.calls[call]}`).toEqual([]);
           expect(outcome.kind, `call ${world.calls[call]}`).toMatch(/succeeded|unwound/);
           world.assertAtRest(subject.ends[outcome.kind as 'succeeded']);
         }
-      });
-    }
-  });
-}
+    });
+});
 
 describe('unpark of a sink that was lost', () => {
   test('brings the VM back from the image of the park, and dumps nothing', async () => {
@@ -127,6 +130,47 @@ describe('unpark of a sink that was lost', () => {
     }
   });
 });
+
+/** Runs until that call, in which the orchestrator dies, and then what a new one makes of it. @param fault of the world from then on */
+async function dieAndResume(
+  subject: AnySubject,
+  world: World,
+  what: 'the orchestrator' | 'its machine',
+  death: { call: number; when: (typeof MODES)[number] },
+  fault: (port: string, now: (typeof MODES)[number]) => void,
+) {
+  const path = join(temporaryFolder(), 'journal.sqlite');
+  let flushed = 0;
+  const journal = openJournal(path, {
+    onRecord({ seq }, flush) {
+      if (flush === 'now') flushed = seq;
+    },
+  });
+  let dead = false;
+  world.fault = (number, _name, now) => {
+    if (!dead && number === death.call && now === death.when) {
+      dead = true;
+      journal.close();
+    }
+    if (dead) throw new Crash();
+  };
+  await expect(begin(journal, asSubject(subject), subject.definition(world) as never)).rejects.toThrow();
+  world.fault = (_number, port, now) => fault(port, now);
+  if (what === 'its machine') forgetAfter(path, flushed);
+  const reopened = openJournal(path);
+  try {
+    return await resume(reopened, subject.definition(world) as never);
+  } finally {
+    reopened.close();
+  }
+}
+
+/** What a power failure leaves: the journal up to its last flush. */
+function forgetAfter(path: string, flushed: number): void {
+  const db = new DatabaseSync(path);
+  db.prepare('DELETE FROM records WHERE seq > ?').run(flushed);
+  db.close();
+}
 
 type AnySubject = (typeof SUBJECTS)[keyof typeof SUBJECTS];
 
