@@ -1,13 +1,12 @@
 /**
- * Runs CRIU. It needs descriptors of ours beside the usual three, which common/exec.ts does not offer; otherwise the same rules:
- * no shell, a deadline, and a failure that carries argv, exit or signal, and the end of CRIU's log.
+ * Runs CRIU, by the launcher: it starts several at once faster than Node does one, and gives them descriptors of ours. The rules of
+ * common/exec.ts: no shell, a deadline, and a failure that carries argv, exit or signal, and the end of CRIU's log.
  */
-import { type StdioOptions, spawn } from 'node:child_process';
 import { readFile } from 'node:fs/promises';
-import type { Socket } from 'node:net';
 import { join } from 'node:path';
 import { type ErrorCode, SeamlessError } from '../common/errors.ts';
 import { exec } from '../common/exec.ts';
+import { type Ending, FIRST_INHERITED_FD, type Launcher } from '../common/launcher.ts';
 import { DUMP_LOG, RESTORE_LOG } from './arguments.ts';
 import type { Gate } from './gate.ts';
 
@@ -26,37 +25,22 @@ export interface CriuRun {
 }
 
 export interface CriuOptions {
+  launch: Launcher['run'];
   /** What leads into CRIU's namespaces: `['nsenter', …]`. Empty: run it here. */
   prefix?: readonly string[];
-  /** Descriptors that CRIU gets; `inheritedFd` says under which number. A socket must have been set to block. */
-  descriptors?: readonly (number | Socket)[];
+  /** Descriptors that CRIU gets, to be open until it has ended; `inheritedFd` says under which number. A socket must have been set to block. */
+  descriptors?: readonly number[];
   /** Where CRIU stops; its arguments must name the gate's script. Closed when CRIU has ended. */
   gate?: Gate;
   /** Path of `LIMITS_LIBRARY` as `prefix` leads to it; unless told, as here. */
   limitsLibrary?: string;
-  /** Starts it by other means than a child of this process; it gets no descriptors then. */
-  launch?: Launch;
   timeoutMs?: number;
-}
-
-/** Runs a command to its end. Never rejects. */
-export type Launch = (
-  argv: readonly string[],
-  options: { env: Record<string, string>; timeoutMs: number },
-) => Promise<CommandEnd>;
-
-interface CommandEnd {
-  /** `null`: with status 0. */
-  problem: string | null;
-  timedOut: boolean;
-  stderr: string;
 }
 
 /** limits/limits.c, preloaded into every dump; `npm run build` makes it. */
 export const LIMITS_LIBRARY = join(import.meta.dirname, '../build/criu-limits.so');
 
 const LOG_TAIL_LINES = 25;
-const FIRST_INHERITED_FD = 3;
 
 /** `criu --version` of this machine, as `4.2.1`. */
 export async function criuVersion(): Promise<string> {
@@ -73,8 +57,8 @@ export function inheritedFd(index: number): number {
 }
 
 /** Starts CRIU with arguments from criu/arguments.ts; `folder` is the image folder that these name. */
-export function startCriu(args: readonly string[], folder: string, options: CriuOptions = {}): CriuRun {
-  const { gate, limitsLibrary } = options;
+export function startCriu(args: readonly string[], folder: string, options: CriuOptions): CriuRun {
+  const { gate, limitsLibrary, descriptors = [] } = options;
   const preload = { LD_PRELOAD: limitsLibrary ?? LIMITS_LIBRARY };
   const isDump = args[0] === 'dump';
   // Set by env(1) where the path is another than here; directly where not, since in an emulated guest each program counts.
@@ -83,9 +67,7 @@ export function startCriu(args: readonly string[], folder: string, options: Criu
   const argv = [program, ...rest];
   const env = { ...gate?.env, ...(isDump && !limitsLibrary ? preload : {}) };
   const timeoutMs = options.timeoutMs ?? 60_000;
-  const end = options.launch
-    ? options.launch(argv, { env, timeoutMs })
-    : asChild(argv, { env, timeoutMs }, options.descriptors ?? []);
+  const end = options.launch(argv, { env, descriptors, timeoutMs });
   const done = judge(end, argv, folder, isDump, timeoutMs).finally(() => gate?.close());
   const reached = Promise.race([
     gate?.reached,
@@ -97,37 +79,8 @@ export function startCriu(args: readonly string[], folder: string, options: Criu
   return { done, begun: gate?.begun ?? done, reached, decide: (commit) => gate?.decide(commit) };
 }
 
-async function asChild(
-  [program = 'criu', ...rest]: readonly string[],
-  { env, timeoutMs }: Parameters<Launch>[1],
-  descriptors: readonly (number | Socket)[],
-): Promise<CommandEnd> {
-  const stdio: StdioOptions = ['ignore', 'ignore', 'pipe', ...descriptors];
-  // In a session of its own, which what it restores may be left in (RestoreRequest.leaderless).
-  const child = spawn(program, rest, { stdio, cwd: '/', env: { ...process.env, ...env }, detached: true });
-  let stderr = '';
-  child.stderr?.on('data', (chunk: Buffer) => {
-    stderr = (stderr + chunk.toString('utf8')).slice(-4000);
-  });
-  let timedOut = false;
-  const timer = setTimeout(() => {
-    timedOut = true;
-    child.kill('SIGTERM');
-  }, timeoutMs);
-  const problem = await new Promise<string | null>((resolve) => {
-    child.once('error', (error) => resolve(`could not start: ${error.message}`));
-    // `exit`, not `close`: what CRIU restores may hold its standard error open for ever.
-    child.once('exit', (code, signal) =>
-      resolve(code === 0 ? null : signal ? `was ended by ${signal}` : `exited with ${code}`),
-    );
-  });
-  clearTimeout(timer);
-  child.stderr?.destroy();
-  return { problem, timedOut, stderr };
-}
-
 async function judge(
-  end: Promise<CommandEnd>,
+  end: Promise<Ending>,
   argv: string[],
   folder: string,
   dumping: boolean,

@@ -28,7 +28,7 @@ export async function dumpImage(
   target: RestoreTarget,
   manifest: Manifest,
   folder: string,
-  muted: Promise<void> = muteResets(target.init.pid, target.launcher?.exec),
+  muted: Promise<void> = muteResets(target.init.pid, target.launcher.exec),
 ): Promise<void> {
   const { cgroup } = target;
   const cgroups = manifest.trees.map(({ root }) => join(cgroup.path, treeCgroup(root)));
@@ -108,9 +108,9 @@ function startDump(
     ...(gate ? { actionScript: `${AGENT_FOLDER}/gate` } : {}),
   });
   return startCriu(args, join(folder, tree.folder), {
+    launch: launcher.run,
     prefix: enter(init),
     limitsLibrary: `${AGENT_FOLDER}/limits.so`,
-    ...(launcher ? { launch: launcher.run } : {}),
     ...(gate ? { gate } : {}),
   });
 }

@@ -39,8 +39,8 @@ export class ImageExchange {
   async fetch(imageId: string): Promise<{ manifest: Manifest; bytes: number }> {
     const response = await this.#vmAgent.getImage(imageId, { timeoutMs: TIMEOUT_MS });
     await readImage(response, this.#images.path(this.#vm, imageId));
-    const image = await this.#images.read(this.#vm, imageId);
-    if (image) return image;
+    const manifest = await this.#images.read(this.#vm, imageId);
+    if (manifest) return { manifest, bytes: this.#images.bytes(this.#vm, imageId) };
     throw new SeamlessError(
       'IMAGE_CORRUPT',
       `Expected a manifest in image ${imageId} of ${this.#vm}, got none`,

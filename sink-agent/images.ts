@@ -22,14 +22,17 @@ export interface ImageStore {
   /** Folder of an image, whether there or not. */
   path(vm: string, imageId: string): string;
   /** `null` when there is no such image. */
-  read(vm: string, imageId: string): Promise<{ manifest: Manifest; bytes: number } | null>;
+  read(vm: string, imageId: string): Promise<Manifest | null>;
+  /** Of all files of an image that is there. */
+  bytes(vm: string, imageId: string): number;
   /** Folder of an image that is being dumped. */
   dumpingPath(vm: string, imageId: string): string;
   /** The manifest of an image that is being dumped; `null` when there is none. */
   readDumping(vm: string, imageId: string): Promise<Manifest | null>;
   /** Makes the manifest and the empty folders of an image to be dumped; it becomes one by `complete`. */
   begin(manifest: Manifest): Promise<void>;
-  complete(vm: string, imageId: string): Promise<{ manifest: Manifest; bytes: number }>;
+  /** Safe to repeat. */
+  complete(vm: string, imageId: string): Promise<void>;
   /**
    * Calls `use` with the folder of a copy of the image that lacks what image `parentId` has, and removes the copy.
    * `IMAGE_CORRUPT` when none can be made: the image itself is as it was.
@@ -57,7 +60,7 @@ export async function openImageStore(folder: string, quickly: Exec = exec): Prom
   const folderOf = (vm: string) => join(folder, vm);
   const path = (vm: string, imageId: string) => join(folderOf(vm), safeName('an image id', imageId));
   const thin = async ({ vm, imageId, parentId, as }: Delta, into: string) => {
-    const { manifest } = await given(store.read(vm, imageId), imageId);
+    const manifest = await given(store.read(vm, imageId), imageId);
     const trees = manifest.trees.map(({ folder }) => folder);
     await makeDelta(path(vm, imageId), path(vm, parentId), trees, into, quickly);
     await writeFile(join(into, MANIFEST), JSON.stringify({ ...manifest, imageId: as, parentId }));
@@ -67,11 +70,8 @@ export async function openImageStore(folder: string, quickly: Exec = exec): Prom
     folderOf,
     path,
     dumpingPath,
-    async read(vm, imageId) {
-      const at = path(vm, imageId);
-      const manifest = await readManifest(at, vm, imageId);
-      return manifest && { manifest, bytes: imageBytes(at) };
-    },
+    read: (vm, imageId) => readManifest(path(vm, imageId), vm, imageId),
+    bytes: (vm, imageId) => imageBytes(path(vm, imageId)),
     readDumping: (vm, imageId) => readManifest(dumpingPath(vm, imageId), vm, imageId),
     async begin(manifest) {
       const at = dumpingPath(manifest.vm, manifest.imageId);
@@ -82,9 +82,8 @@ export async function openImageStore(folder: string, quickly: Exec = exec): Prom
     async complete(vm, imageId) {
       const at = path(vm, imageId);
       if (existsSync(dumpingPath(vm, imageId))) await rename(dumpingPath(vm, imageId), at);
-      const image = await store.read(vm, imageId);
-      if (image) return image;
-      throw new SeamlessError('INTERNAL', `Expected an image in ${at}, got nothing`);
+      if (!existsSync(join(at, MANIFEST)))
+        throw new SeamlessError('INTERNAL', `Expected an image in ${at}, got nothing`);
     },
     async withDelta(image, use) {
       const { vm, imageId, parentId, as } = image;

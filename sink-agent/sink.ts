@@ -91,7 +91,7 @@ export class Sink {
 
   receive(imageId: string): Promise<{ manifest: Manifest; bytes: number; ms: number }> {
     return this.#inTurn(async () => {
-      const present = await this.#around.images.read(this.vm, imageId);
+      const present = await this.#image(imageId);
       if (present) return { ...present, ms: 0 };
       const started = performance.now();
       const image = await this.#exchange.fetch(imageId);
@@ -103,18 +103,18 @@ export class Sink {
     return this.#inTurn(async () => {
       if (this.#already('restore', imageId)) return this.status();
       const { images } = this.#around;
-      const image = await images.read(this.vm, imageId);
-      if (!image) throw this.#refusal(`it has no image ${imageId}; receive it first`);
+      const manifest = await images.read(this.vm, imageId);
+      if (!manifest) throw this.#refusal(`it has no image ${imageId}; receive it first`);
       await this.#exchange.endAhead();
-      this.#expectTemplate(image.manifest);
+      this.#expectTemplate(manifest);
       const target = await this.#container.ensure();
       await this.#ledger.step('restoring', { stepImageId: imageId });
       try {
-        await this.#meetConnections(target.init.pid, image.manifest);
-        await restoreImage(target, image.manifest, images.path(this.vm, imageId), this.record.allow ?? []);
-        this.#manifest = { ...image.manifest, trees: await restoredTrees(target, image.manifest) };
+        await this.#meetConnections(target.init.pid, manifest);
+        await restoreImage(target, manifest, images.path(this.vm, imageId), this.record.allow ?? []);
+        this.#manifest = { ...manifest, trees: await restoredTrees(target, manifest) };
         // Only now: a segment that finds no socket yet is none of a stranger's.
-        await Promise.all([this.#seize(this.#manifest), this.#silence.break(image.manifest)]);
+        await Promise.all([this.#seize(this.#manifest), this.#silence.break(manifest)]);
         await softenMemoryLimit(target.cgroup, target.limits);
       } catch (cause) {
         await this.#end();
@@ -169,7 +169,7 @@ export class Sink {
     return this.#inTurn(async () => {
       const { images } = this.#around;
       if (this.#already('checkpoint', imageId)) {
-        const image = await images.read(this.vm, imageId);
+        const image = await this.#image(imageId);
         if (image) return image;
       }
       await this.#watch.settled();
@@ -191,19 +191,17 @@ export class Sink {
       }
       const [device] = this.record.network.interfaces;
       const returned = this.#unclaimed.giveBack(target.init, device, unclaimed);
-      const image = await this.#dumped(imageId);
-      if (andSend) this.#exchange.sendAhead(image.manifest);
+      await this.#dumped(imageId);
+      if (andSend) this.#exchange.sendAhead(manifest);
       await returned;
-      return image;
+      return { manifest, bytes: images.bytes(this.vm, imageId) };
     });
   }
 
   send(imageId: string): Promise<{ bytes: number; ms: number }> {
     return this.#inTurn(async () => {
-      const image = await this.#around.images.read(this.vm, imageId);
-      if (!image) throw this.#refusal(`it has no image ${imageId}`);
       const started = performance.now();
-      const bytes = (await this.#exchange.sentAhead(imageId)) ?? (await this.#sendOnce(image));
+      const bytes = (await this.#exchange.sentAhead(imageId)) ?? (await this.#sendOnce(imageId));
       this.#ledger.noteSent(imageId);
       return { bytes, ms: performance.now() - started };
     });
@@ -316,21 +314,28 @@ export class Sink {
   /** The manifest of the image that lives here. */
   async #storedManifest(): Promise<Manifest> {
     const { imageId } = this.record;
-    const image = imageId === null ? null : await this.#around.images.read(this.vm, imageId);
-    if (!image) throw this.#refusal(`its image ${imageId} is gone`);
-    return image.manifest;
+    const manifest = imageId === null ? null : await this.#around.images.read(this.vm, imageId);
+    if (!manifest) throw this.#refusal(`its image ${imageId} is gone`);
+    return manifest;
   }
 
-  async #sendOnce({ manifest, bytes }: { manifest: Manifest; bytes: number }): Promise<number> {
-    const { imageId } = manifest;
+  /** An image that is here, with the bytes of its files. */
+  async #image(imageId: string): Promise<{ manifest: Manifest; bytes: number } | null> {
+    const { images } = this.#around;
+    const manifest = await images.read(this.vm, imageId);
+    return manifest && { manifest, bytes: images.bytes(this.vm, imageId) };
+  }
+
+  async #sendOnce(imageId: string): Promise<number> {
+    const image = await this.#image(imageId);
+    if (!image) throw this.#refusal(`it has no image ${imageId}`);
     const isThere = this.record.sent.includes(imageId) && (await this.#exchange.isThere(imageId));
-    return isThere ? bytes : this.#exchange.send(manifest);
+    return isThere ? image.bytes : this.#exchange.send(image.manifest);
   }
 
-  async #dumped(imageId: string): Promise<{ manifest: Manifest; bytes: number }> {
-    const image = await this.#around.images.complete(this.vm, imageId);
+  async #dumped(imageId: string): Promise<void> {
+    await this.#around.images.complete(this.vm, imageId);
     this.#ledger.become('dumped', { imageId, ...NO_STEP });
-    return image;
   }
 
   /** All is frozen and alive again; or a part is only in the new image, and the step stays open for `#whole` to try again. */

@@ -12,7 +12,14 @@ import { trimBoot } from './boot-trim.ts';
 /** The repository's folders that the vm-agent consists of; one that is not there yet is left out. */
 export const CODE = ['common', 'wire', 'criu', 'vm-agent'];
 /** Compiled programs that it runs, in build/ (scripts/build-helpers makes them). */
-export const HELPERS = ['criu-gate', 'criu-limits.so', 'notify-as', 'stand-ins', 'syscall-observer'];
+export const HELPERS = [
+  'criu-gate',
+  'criu-limits.so',
+  'launcher',
+  'notify-as',
+  'stand-ins',
+  'syscall-observer',
+];
 /** npm packages that this code imports; what they need comes along. */
 export const NPM_PACKAGES = ['execa'];
 

@@ -1,4 +1,5 @@
 /** What every operation of the agent works with; made once, by main.ts. */
+import type { Launcher } from '../common/launcher.ts';
 import type { Log } from '../common/log.ts';
 import type { ImageStore } from './images.ts';
 import type { StateFile } from './state.ts';
@@ -12,6 +13,8 @@ export interface AgentContext {
   managementAddress: string;
   /** Paths of the compiled helpers, see scripts/build-helpers. */
   helpers: { notifyAs: string; standIns: string; observer: string };
+  /** Starts what a wake waits for. */
+  launcher: Launcher;
   /** Folder of the gates at which CRIU waits. */
   gates: string;
   images: ImageStore;

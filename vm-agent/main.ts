@@ -1,7 +1,8 @@
 /** The vm-agent: `main.ts --config FILE`. A service in the guest, as root. */
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
-import { exec } from '../common/exec.ts';
+import { ERRORS } from '../common/errors.ts';
+import { openLauncher } from '../common/launcher.ts';
 import { createLog } from '../common/log.ts';
 import { assertSupported } from '../criu/arguments.ts';
 import { criuVersion } from '../criu/run.ts';
@@ -28,6 +29,10 @@ async function main(): Promise<void> {
   const log = createLog(values.debug ? 'debug' : 'info', { vmId: config.vm });
   const version = await criuVersion();
   assertSupported(version);
+  const launcher = openLauncher((reason) => {
+    log.error('launcher.lost', { reason });
+    process.exit(ERRORS.INTERNAL.exit); // as after any death of the agent: the next one looks what has become of the processes
+  });
   const context: AgentContext = {
     vm: config.vm,
     templateId: readTemplateId(),
@@ -38,6 +43,7 @@ async function main(): Promise<void> {
       standIns: join(BUILD, 'stand-ins'),
       observer: join(BUILD, 'syscall-observer'),
     },
+    launcher,
     gates: GATES,
     images: await openImageStore(IMAGES),
     state: openState(STATE),
@@ -55,7 +61,7 @@ async function main(): Promise<void> {
     log,
   });
   // CRIU finds out once per boot what the kernel can do, and remembers it; better now than at the first park.
-  exec(['criu', 'check']).catch((error: unknown) => log.warn('criu.check', { error }));
+  launcher.exec(['criu', 'check']).catch((error: unknown) => log.warn('criu.check', { error }));
   log.info('agent.started', { address: config.listen.address, port, criuVersion: version });
 }
 

@@ -58,7 +58,7 @@ const CONTENTS: Record<Program, Contents> = {
   },
   'vm-agent': {
     code: ['common', 'wire', 'criu', 'vm-agent'],
-    helpers: ['criu-gate', 'criu-limits.so', 'notify-as', 'stand-ins', 'syscall-observer'],
+    helpers: ['criu-gate', 'criu-limits.so', 'launcher', 'notify-as', 'stand-ins', 'syscall-observer'],
     packages: ['execa'],
   },
 };

@@ -9,12 +9,12 @@ import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { SeamlessError } from '../../common/errors.ts';
 import { exec } from '../../common/exec.ts';
+import type { Launcher } from '../../common/launcher.ts';
 import type { AllowedCall } from '../../criu/answers.ts';
 import { restoreArguments } from '../../criu/arguments.ts';
 import type { Manifest, ProcessTree } from '../../criu/manifest.ts';
 import { startCriu } from '../../criu/run.ts';
 import { withLesserMtu } from '../../criu/segment-size.ts';
-import type { Launcher } from '../launcher.ts';
 import { processesIn, type SinkCgroup, setFrozen, treeCgroup, waitFrozen } from '../sandbox/cgroup.ts';
 import { byInnerPid, type ProcessIdentity } from '../sandbox/process.ts';
 import { AGENT_FOLDER, enter, rootTree } from '../sandbox/sandbox.ts';
@@ -32,8 +32,8 @@ export interface RestoreTarget {
   limits: readonly string[];
   /** Of the CRIU in the container. */
   criuVersion: string;
-  /** Starts what a wake waits for; unless told, this process. */
-  launcher?: Launcher;
+  /** Starts what a wake waits for. */
+  launcher: Launcher;
 }
 
 /** @param folder of the image on the host; its name is that in the sink too. @param allow of the template's profile. */
@@ -91,8 +91,8 @@ async function startAll(
       actionScript: `${AGENT_FOLDER}/programs/freeze-restored.sh`,
     });
     return startCriu(args, join(folder, tree.folder), {
+      launch: launcher.run,
       prefix: [...bornIn(limits), ...enter(init), ...script],
-      ...(launcher ? { launch: launcher.run } : {}),
       timeoutMs: CRIU_TIMEOUT_MS,
     });
   });

@@ -197,6 +197,7 @@ async function startDump(context: AgentContext, imageFolder: string, tree: Proce
   return startCriu(args, folder, {
     gate: await openGate(join(context.gates, tree.folder)),
     prefix: enterNamespaces(tree.root, tree.namespaces),
+    launch: context.launcher.run,
   });
 }
 

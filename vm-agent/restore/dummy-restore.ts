@@ -56,9 +56,9 @@ async function restoreStopped(
     inherit: ends.inherit,
     leaveStopped: true,
   });
-  const run = startCriu(args, folder, { prefix, descriptors: ends.descriptors });
-  ends.close();
-  await run.done;
+  const { launcher } = context;
+  const { descriptors } = ends;
+  await startCriu(args, folder, { launch: launcher.run, prefix, descriptors }).done.finally(ends.close);
 }
 
 /** All addresses on loopback, and a way to everywhere: sockets can be bound and connected, and nothing leaves. */

@@ -1,6 +1,5 @@
 /** Fresh ends for what stayed in the VM, to be inherited by CRIU. */
 import { closeSync, constants, existsSync, mkdirSync, openSync } from 'node:fs';
-import { Socket } from 'node:net';
 import { join } from 'node:path';
 import { exec } from '../../common/exec.ts';
 import type { External } from '../../criu/manifest.ts';
@@ -10,41 +9,46 @@ import { openJournalStream } from '../systemd/journal-stream.ts';
 
 export interface FreshEnds {
   /** For `CriuOptions.descriptors`. */
-  descriptors: (number | Socket)[];
+  descriptors: number[];
   /** For `RestoreRequest.inherit`. */
   inherit: { fd: number; key: string }[];
-  /** Closes our copies, once CRIU has started. */
+  /** Closes our copies, once CRIU has ended. */
+  close(): void;
+}
+
+/** One that Node knows as a socket is closed by it. */
+interface End {
+  fd: number;
   close(): void;
 }
 
 export async function openFreshEnds(externals: readonly External[]): Promise<FreshEnds> {
-  const descriptors: (number | Socket)[] = [];
-  for (const external of externals) {
-    descriptors.push(await openFreshEnd(external));
-  }
-  return freshEnds(externals, descriptors);
+  const ends: End[] = [];
+  for (const external of externals) ends.push(await openFreshEnd(external));
+  return freshEnds(externals, ends);
 }
 
-function openFreshEnd({ kind, owner, journal }: External): Promise<number | Socket> | number {
+async function openFreshEnd({ kind, owner, journal }: External): Promise<End> {
   switch (kind) {
     case 'journal-stream':
       return openJournalStream(journal ?? { identifier: '', unit: owner, priority: 30, levelPrefix: true });
     case 'session-fifo':
-      return openSessionFifo(owner);
+      return plain(await openSessionFifo(owner));
     case 'device':
-      return openSync(owner, constants.O_RDWR);
+      return plain(openSync(owner, constants.O_RDWR));
   }
 }
 
-function freshEnds(externals: readonly External[], descriptors: (number | Socket)[]): FreshEnds {
+function plain(fd: number): End {
+  return { fd, close: () => closeSync(fd) };
+}
+
+function freshEnds(externals: readonly External[], ends: readonly End[]): FreshEnds {
   return {
-    descriptors,
+    descriptors: ends.map(({ fd }) => fd),
     inherit: externals.map(({ restoreKey }, index) => ({ fd: inheritedFd(index), key: restoreKey })),
     close() {
-      for (const end of descriptors) {
-        if (end instanceof Socket) end.destroy();
-        else closeSync(end);
-      }
+      for (const end of ends) end.close();
     },
   };
 }
@@ -64,13 +68,12 @@ async function openSessionFifo(session: string): Promise<number> {
 
 /** Ends that lead nowhere: for the dummy restore, in which nothing runs. */
 export async function openDeadEnds(externals: readonly External[]): Promise<FreshEnds> {
-  const descriptors: number[] = [];
+  const ends: End[] = [];
   for (const { kind, owner } of externals) {
-    descriptors.push(
-      kind === 'session-fifo' ? await openOrphanFifo(owner) : openSync('/dev/null', constants.O_RDWR),
-    );
+    const isFifo = kind === 'session-fifo';
+    ends.push(plain(isFifo ? await openOrphanFifo(owner) : openSync('/dev/null', constants.O_RDWR)));
   }
-  return freshEnds(externals, descriptors);
+  return freshEnds(externals, ends);
 }
 
 async function openOrphanFifo(session: string): Promise<number> {

@@ -165,13 +165,17 @@ async function startRestore(
       actionScript: GATE_PROGRAM,
     });
     const prefix = keeper ? enterNamespaces(keeper.pid, tree.namespaces) : [];
-    return startCriu(args, folder, {
+    const run = startCriu(args, folder, {
+      launch: context.launcher.run,
       gate: await openGate(join(context.gates, tree.folder)),
       prefix,
       descriptors: ends.descriptors,
     });
-  } finally {
+    run.done.then(ends.close, ends.close);
+    return run;
+  } catch (thrown) {
     ends.close();
+    throw thrown;
   }
 }
 

@@ -12,8 +12,10 @@ interface Handle {
   setBlocking(blocking: boolean): number;
 }
 
-/** Opens the stream; it blocks on writes, as its heir expects. The caller gives it to CRIU and then destroys this end. */
-export async function openJournalStream(label: NonNullable<External['journal']>): Promise<Socket> {
+/** Opens the stream; it blocks on writes, as its heir expects. The caller gives it to CRIU and then closes this end. */
+export async function openJournalStream(
+  label: NonNullable<External['journal']>,
+): Promise<{ fd: number; close(): void }> {
   // journald shuts its sending side at once; Node would take that for the end of the connection.
   const socket = connect({ path: JOURNAL_STDOUT, allowHalfOpen: true });
   await once(socket, 'connect');
@@ -22,15 +24,16 @@ export async function openJournalStream(label: NonNullable<External['journal']>)
   const header = [label.identifier, label.unit, label.priority, label.levelPrefix ? 1 : 0, 0, 0, 0];
   socket.write(header.map((line) => `${line}\n`).join(''));
   if (socket.writableLength > 0) await once(socket, 'drain');
-  setBlocking(socket);
-  return socket;
+  const { fd } = setBlocking(socket);
+  return { fd, close: () => void socket.destroy() };
 }
 
-function setBlocking(socket: Socket): void {
+function setBlocking(socket: Socket): Handle {
   const handle = (socket as unknown as { _handle: Handle })._handle;
   handle.setBlocking(true);
   const flags = /^flags:\s*([0-7]+)/m.exec(readFileSync(`/proc/self/fdinfo/${handle.fd}`, 'latin1'))?.[1];
   const isNonBlocking = (Number.parseInt(flags ?? '0', 8) & 0o4000) !== 0;
   if (isNonBlocking)
     throw new SeamlessError('INTERNAL', 'Expected a journal stream that blocks, got one that does not');
+  return handle;
 }

@@ -8,6 +8,7 @@ import { openImageStore } from '../../../sink-agent/images.ts';
 import type { SinkRecord } from '../../../sink-agent/record.ts';
 import { restoredTrees } from '../../../sink-agent/restore/restore.ts';
 import { treeProcesses } from '../../../sink-agent/sandbox/cgroup.ts';
+import { launcher } from '../../fixtures/launcher.ts';
 import { startParking } from './fixtures/parking.ts';
 import { endChild } from './fixtures/vm-container.ts';
 import { waitFor } from './fixtures/wait.ts';
@@ -163,13 +164,14 @@ test('an agent that died when it had dumped one of two trees is followed by one 
   const file = join(stateDir, 'sinks', `${world.name}.json`);
   const record = JSON.parse(await readFile(file, 'utf8')) as SinkRecord;
   const images = await openImageStore(join(stateDir, 'images'));
-  const image = await images.read(world.name, 'half');
-  if (!image || !record.init) throw new Error('expected a sink with an image');
-  const target = { init: record.init, cgroup: cgroup(), limits: [], criuVersion: image.manifest.criuVersion };
+  const parked = await images.read(world.name, 'half');
+  if (!parked || !record.init) throw new Error('expected a sink with an image');
+  const { criuVersion } = parked;
+  const target = { init: record.init, cgroup: cgroup(), limits: [], criuVersion, launcher };
   const manifest = {
-    ...image.manifest,
+    ...parked,
     imageId: 'half-back',
-    trees: await restoredTrees(target, image.manifest),
+    trees: await restoredTrees(target, parked),
   };
   await images.begin(manifest);
   const echo = manifest.trees.filter(({ folder }) => folder === 'echo');

@@ -1,6 +1,6 @@
 /**
  * Starts the commands of a wake by a small process of its own (launcher/launcher.c): each one that Node starts itself copies its page
- * tables and holds up everybody else for milliseconds, which twenty wakes at once wait for one after the other.
+ * tables and holds up everybody else for milliseconds, which trees of one VM and twenty wakes at once wait for one after the other.
  * The same rules as in common/exec.ts. One that ends with commands under way leaves them to themselves: nobody hears of their end, so the
  * agent must end as well, and the next one finds out what became of them.
  */
@@ -8,8 +8,11 @@ import { type ChildProcessByStdio, spawn } from 'node:child_process';
 import { constants } from 'node:os';
 import { join } from 'node:path';
 import type { Readable, Writable } from 'node:stream';
-import { SeamlessError } from '../common/errors.ts';
-import type { Exec } from '../common/exec.ts';
+import { SeamlessError } from './errors.ts';
+import type { Exec } from './exec.ts';
+
+/** The number under which a command sees the first of its descriptors. */
+export const FIRST_INHERITED_FD = 3;
 
 /** `npm run build` makes it. */
 export const LAUNCHER_PROGRAM = join(import.meta.dirname, '../build/launcher');
@@ -23,14 +26,20 @@ export interface Ending {
   stderr: string;
 }
 
+export interface RunOptions {
+  input?: string;
+  cwd?: string;
+  env?: Record<string, string>;
+  /** Of this process, to be open until the command has begun; it gets them from `FIRST_INHERITED_FD` on, in this order. */
+  descriptors?: readonly number[];
+  timeoutMs: number;
+}
+
 export interface Launcher {
   /** As common/exec.ts does it. */
   exec: Exec;
   /** Never rejects. */
-  run(
-    argv: readonly string[],
-    options: { input?: string; cwd?: string; env?: Record<string, string>; timeoutMs: number },
-  ): Promise<Ending>;
+  run(argv: readonly string[], options: RunOptions): Promise<Ending>;
   close(): void;
 }
 
@@ -85,7 +94,7 @@ export function openLauncher(lost: (reason: string) => void): Launcher {
   };
 
   const launcher: Launcher = {
-    async run(argv, { input = '', cwd = '/', env = {}, timeoutMs }) {
+    async run(argv, { input = '', cwd = '/', env = {}, descriptors = [], timeoutMs }) {
       const id = ++last;
       let timedOut = false;
       const timer = setTimeout(() => {
@@ -94,7 +103,7 @@ export function openLauncher(lost: (reason: string) => void): Launcher {
       }, timeoutMs);
       const answer = await new Promise<Answer>((resolve) => {
         waiting.set(id, resolve);
-        tell(id, RUN, request(argv, cwd, env, input));
+        tell(id, RUN, request(argv, cwd, env, descriptors, input));
       });
       clearTimeout(timer);
       waiting.delete(id);
@@ -124,10 +133,17 @@ export function openLauncher(lost: (reason: string) => void): Launcher {
   return launcher;
 }
 
-function request(argv: readonly string[], cwd: string, env: Record<string, string>, input: string): Buffer {
+function request(
+  argv: readonly string[],
+  cwd: string,
+  env: Record<string, string>,
+  descriptors: readonly number[],
+  input: string,
+): Buffer {
   const own = Object.entries(env).map(([name, value]) => `${name}=${value}`);
   const texts = [cwd, ...own, ...argv].map((text) => `${text}\0`).join('');
-  return Buffer.concat([number(own.length), number(argv.length), Buffer.from(texts + input)]);
+  const numbers = [own.length, argv.length, descriptors.length, ...descriptors].map(number);
+  return Buffer.concat([...numbers, Buffer.from(texts + input)]);
 }
 
 function number(value: number): Buffer {

@@ -1,8 +1,12 @@
 /** The launcher's real program: what it starts behaves as what Node starts, and many at once don't mix. */
+import { once } from 'node:events';
+import { mkdtemp, open, readFile, rm } from 'node:fs/promises';
+import { connect, createServer } from 'node:net';
+import { constants, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { exec } from '../../../common/exec.ts';
-import { type Launcher, openLauncher } from '../../../sink-agent/launcher.ts';
+import { type Launcher, openLauncher } from '../../../common/launcher.ts';
 
 let launcher: Launcher;
 
@@ -53,4 +57,34 @@ test('what fails says how: a status, a signal, a program that is not there, a de
 test('a large output comes whole', async () => {
   const { stdout } = await launcher.exec(['seq', '200000']);
   expect(stdout.length).toBe(1_288_894);
+});
+
+test('a command gets descriptors of the agent from 3 on, in their order, a socket among them', async () => {
+  const folder = await mkdtemp(join(tmpdir(), 'launcher-'));
+  const server = createServer((socket) => socket.pipe(socket)).listen(join(folder, 'socket'));
+  const socket = connect(join(folder, 'socket'));
+  const file = await open(join(folder, 'file'), 'w');
+  try {
+    await once(socket, 'connect');
+    const { fd } = (socket as unknown as { _handle: { fd: number } })._handle;
+    const script = 'echo in-file >&3; echo in-socket >&4';
+    const { problem } = await launcher.run(['sh', '-c', script], {
+      descriptors: [file.fd, fd],
+      timeoutMs: 30_000,
+    });
+    const [answer] = (await once(socket, 'data')) as [Buffer];
+    expect(problem).toBeNull();
+    expect(answer.toString()).toBe('in-socket\n');
+    expect(await readFile(join(folder, 'file'), 'utf8')).toBe('in-file\n');
+  } finally {
+    socket.destroy();
+    server.close();
+    await file.close();
+    await rm(folder, { recursive: true });
+  }
+});
+
+test('a descriptor that the agent does not have is an error, and nothing is started', async () => {
+  const { problem } = await launcher.run(['true'], { descriptors: [999_999], timeoutMs: 30_000 });
+  expect(problem).toBe(`could not start: error ${constants.errno.EBADF}`);
 });
