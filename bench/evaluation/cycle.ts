@@ -13,6 +13,7 @@ const AWAKE_MS = 60_000;
 /** Of gigabytes that go to swap, by a machine that emulates. */
 const PARK_MS = 240_000;
 const ANSWER_MS = 60_000;
+const FIRST_VISIT_MS = 240_000;
 /** Of a core, for so long. */
 const REST = 0.2;
 const REST_MS = 1000;
@@ -44,6 +45,14 @@ export async function connectClient(
 ): Promise<Client> {
   await application.prepare?.(vm.guest);
   await vm.guest.start(application.units, application.listens);
+  if (bed.kind === 'qemu' && application.packages.length > 0)
+    // A page is compiled for its first visitor, who leaves long before an emulated processor is done.
+    await poll(FIRST_VISIT_MS, `${application.name} to have answered its first visitor`, () =>
+      application.visit(vm.net).then(
+        () => true,
+        () => null,
+      ),
+    );
   const capture = await startCapture(bed.clientNetns, 'prod0', `tcp port ${port} and host ${vm.net.address}`);
   try {
     const session = await application.connect(vm.net);

@@ -19,14 +19,18 @@ export interface UnitFacts {
 const FACTS = ['ActiveState', 'SubState', 'MainPID', 'NRestarts', 'InvocationID'];
 const COMMAND_MS = 60_000;
 const ACTIVE_MS = 60_000;
+/** Of Tomcat on an emulated processor, which takes a minute or more. */
+const EMULATED_ACTIVE_MS = 240_000;
 const POLL_MS = 50;
 const PATH = 'PATH=/usr/sbin:/usr/bin:/sbin:/bin';
 
 export class Guest {
   readonly #enter: (command: readonly string[]) => [string, ...string[]];
+  readonly #activeMs: number;
 
   constructor(lab: LabPlan, state: LabState, vm: string) {
     const place = `vm:${vm}`;
+    this.#activeMs = state.accel === 'tcg' ? EMULATED_ACTIVE_MS : ACTIVE_MS;
     this.#enter =
       state.accel === 'native'
         ? (command) => ['nsenter', '--target', `${firstProcess(state, vm)}`, ...NAMESPACES, '--', ...command]
@@ -58,7 +62,7 @@ export class Guest {
   /** Starts units, waits until each is active, and until all that is in `listens` is listened on. */
   async start(units: readonly string[], listens: readonly string[] = []): Promise<void> {
     await this.run('systemctl', 'start', ...units);
-    const deadline = performance.now() + ACTIVE_MS;
+    const deadline = performance.now() + this.#activeMs;
     for (const unit of units)
       while ((await this.facts(unit)).ActiveState !== 'active') {
         if (performance.now() > deadline)
@@ -80,7 +84,7 @@ export class Guest {
   /** Waits until something listens on `tcp/PORT` or `udp/PORT`. */
   async listening(socket: string): Promise<void> {
     const [protocol, port] = socket.split('/');
-    const deadline = performance.now() + ACTIVE_MS;
+    const deadline = performance.now() + this.#activeMs;
     while ((await this.run('ss', '-Hln', `--${protocol}`, 'sport', '=', `:${port}`)) === '') {
       if (performance.now() > deadline) throw new SeamlessError('TIMEOUT', `nobody listens on ${socket}`);
       await delay(POLL_MS);
