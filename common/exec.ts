@@ -20,7 +20,7 @@ export interface ExecResult {
   stderr: string;
 }
 
-/** `exec` below, or a quicker way to the same for whoever starts many (common/launcher.ts). */
+/** `exec` below, or a quicker way to the same for whoever starts many (criu/launcher.ts). */
 export type Exec = (
   argv: readonly [string, ...string[]],
   options?: Pick<ExecOptions, 'input' | 'cwd' | 'timeoutMs'>,

@@ -6,9 +6,9 @@ import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type ErrorCode, SeamlessError } from '../common/errors.ts';
 import { exec } from '../common/exec.ts';
-import { type Ending, FIRST_INHERITED_FD, type Launcher } from '../common/launcher.ts';
 import { DUMP_LOG, RESTORE_LOG } from './arguments.ts';
 import type { Gate } from './gate.ts';
+import { type Ending, FIRST_INHERITED_FD, type Launcher } from './launcher.ts';
 
 export interface CriuRun {
   /** Resolves when CRIU exits 0; else rejects with `CHECKPOINT_FAILED` or `RESTORE_FAILED`. */

@@ -1,6 +1,6 @@
 /** A sink's container over its life: made when it is wanted and not there, found again, ended. */
 import { SeamlessError } from '../common/errors.ts';
-import type { Launcher } from '../common/launcher.ts';
+import type { Launcher } from '../criu/launcher.ts';
 import type { ImageStore } from './images.ts';
 import type { Ledger } from './ledger.ts';
 import { cgroupName, portName } from './names.ts';

@@ -1,6 +1,7 @@
 /** What every operation of the agent works with; made once, by main.ts. */
-import type { Launcher } from '../common/launcher.ts';
+
 import type { Log } from '../common/log.ts';
+import type { Launcher } from '../criu/launcher.ts';
 import type { ImageStore } from './images.ts';
 import type { StateFile } from './state.ts';
 import type { UnitReader } from './systemd/unit.ts';

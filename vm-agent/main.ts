@@ -2,9 +2,9 @@
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { ERRORS } from '../common/errors.ts';
-import { openLauncher } from '../common/launcher.ts';
 import { createLog } from '../common/log.ts';
 import { assertSupported } from '../criu/arguments.ts';
+import { openLauncher } from '../criu/launcher.ts';
 import { criuVersion } from '../criu/run.ts';
 import { startRpcServer } from '../wire/rpc-server.ts';
 import { loadTls } from '../wire/tls.ts';

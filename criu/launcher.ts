@@ -8,8 +8,8 @@ import { type ChildProcessByStdio, spawn } from 'node:child_process';
 import { constants } from 'node:os';
 import { join } from 'node:path';
 import type { Readable, Writable } from 'node:stream';
-import { SeamlessError } from './errors.ts';
-import type { Exec } from './exec.ts';
+import { SeamlessError } from '../common/errors.ts';
+import type { Exec } from '../common/exec.ts';
 
 /** The number under which a command sees the first of its descriptors. */
 export const FIRST_INHERITED_FD = 3;

@@ -6,7 +6,7 @@ import { constants, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { exec } from '../../../common/exec.ts';
-import { type Launcher, openLauncher } from '../../../common/launcher.ts';
+import { type Launcher, openLauncher } from '../../../criu/launcher.ts';
 
 let launcher: Launcher;
 
@@ -62,8 +62,8 @@ test('a large output comes whole', async () => {
 test('a command gets descriptors of the agent from 3 on, in their order, a socket among them', async () => {
   const folder = await mkdtemp(join(tmpdir(), 'launcher-'));
   const server = createServer((socket) => socket.pipe(socket)).listen(join(folder, 'socket'));
-  const socket = connect(join(folder, 'socket'));
   const file = await open(join(folder, 'file'), 'w');
+  const socket = connect(join(folder, 'socket'));
   try {
     await once(socket, 'connect');
     const { fd } = (socket as unknown as { _handle: { fd: number } })._handle;
