@@ -32,8 +32,14 @@ export const applications: Application[] = [
     units: ['apache2.service'],
     // Five spare processes beside the one that the client has; they are made one a second.
     isSettled: async (vm) => Number(await vm.shell('pgrep -c apache2')) >= 7,
+    // The application below, before it on the same VM, has enabled PHP's pool.
     prepare: (vm) =>
-      prepare(vm, `a2disconf -q ${FPM}`, 'a2dismod -q mpm_event', 'a2enmod -q mpm_prefork php8.4'),
+      prepare(
+        vm,
+        `! a2query -q -c ${FPM} || a2disconf -q ${FPM}`,
+        'a2dismod -q mpm_event',
+        'a2enmod -q mpm_prefork php8.4',
+      ),
   },
   {
     ...common,
